@@ -1,0 +1,1 @@
+"""From trained networks to a model repository that Triton can load."""

@@ -1,0 +1,129 @@
+"""Every network keeps its contract, and the paper's separations hold in it."""
+
+import numpy as np
+import pytest
+import torch
+
+from export.networks import random_networks
+from export.onnx import example
+from tests.sizes import tiny
+from visavis.config import nano, pico
+from visavis.contract import contracts
+from visavis.nn.echo import Echo
+from visavis.nn.perception import serpentine_order
+from visavis.nn.sdcm import SDCM
+
+CONFIG = tiny()
+
+
+@pytest.fixture(scope="module")
+def networks():
+    return random_networks(CONFIG)
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+@pytest.mark.parametrize("name", [n for n, c in contracts(CONFIG).items() if c.kind == "onnx"])
+def test_shapes_and_types_are_those_of_the_contract(networks, name, batch):
+    contract = contracts(CONFIG)[name]
+    inputs = [example(spec, batch, length=2) for spec in contract.inputs]
+    with torch.inference_mode():
+        outputs = networks[name](*inputs)
+    outputs = outputs if isinstance(outputs, tuple) else (outputs,)
+    for output, spec in zip(outputs, contract.outputs, strict=True):
+        for item in output.numpy():
+            assert spec.mismatch(item) is None
+
+
+@pytest.mark.parametrize("name", [n for n, c in contracts(CONFIG).items() if c.kind == "onnx"])
+def test_every_input_matters(networks, name):
+    contract = contracts(CONFIG)[name]
+    inputs = {spec.name: example(spec, 1) for spec in contract.inputs}
+    if name == "sdcm_denoiser":
+        inputs["condition_mask"].fill_(1.0)
+    before = run(networks[name], inputs)
+    for spec in contract.inputs:
+        other = inputs[spec.name] + 1 if spec.dtype == "INT64" else example(spec, 1, seed=7)
+        after = run(networks[name], inputs | {spec.name: other})
+        changed = [(a != b).any() for a, b in zip(before, after, strict=True)]
+        assert any(changed), f"{name} ignores {spec.name}"
+
+
+def test_a_dropped_condition_changes_nothing(networks):
+    contract = contracts(CONFIG)["sdcm_denoiser"]
+    inputs = {spec.name: example(spec, 1) for spec in contract.inputs}
+    for name, mask in (("avatar_audio_features", [0.0, 1.0]), ("user_tokens", [1.0, 0.0])):
+        inputs["condition_mask"] = torch.tensor([mask])
+        before = run(networks["sdcm_denoiser"], inputs)
+        changed = inputs | {name: example(contract.input(name), 1, seed=9)}
+        torch.testing.assert_close(run(networks["sdcm_denoiser"], changed), before)
+
+
+def test_an_untrained_avatar_is_its_portrait():
+    torch.manual_seed(0)
+    echo = Echo(CONFIG).eval()
+    inputs = {s.name: example(s, 1) for s in contracts(CONFIG)["sdcm_denoiser"].inputs}
+    x_0 = run(echo.sdcm_denoiser, inputs)[0]
+    torch.testing.assert_close(x_0, inputs["reference_latents"][:, None].expand_as(x_0))
+
+
+def test_the_user_never_enters_through_the_lip_mask():
+    torch.manual_seed(0)
+    sdcm = SDCM(CONFIG).eval()
+    torch.nn.init.normal_(sdcm.user_attention.out.weight)
+    width, tokens, frames = CONFIG.denoiser.width, CONFIG.token_grid**2, CONFIG.block_frames
+    h = torch.randn(1, frames, tokens, width)
+    audio = torch.randn(1, frames, 6, width)
+    everywhere, nowhere = torch.ones(1, 1, tokens, 1), torch.zeros(1, 1, tokens, 1)
+    users = torch.randn(2, 1, frames * 5, CONFIG.lcu.width)
+    with torch.inference_mode():
+        lips = [sdcm(h, user, audio, everywhere, nowhere) for user in users]
+        faces = [sdcm(h, user, audio, nowhere, everywhere) for user in users]
+    torch.testing.assert_close(lips[0], lips[1])
+    assert (faces[0] != faces[1]).any()
+
+
+def test_nothing_is_added_outside_both_masks():
+    sdcm = SDCM(CONFIG).eval()
+    tokens, frames = CONFIG.token_grid**2, CONFIG.block_frames
+    nowhere = torch.zeros(1, 1, tokens, 1)
+    change = sdcm(
+        torch.randn(1, frames, tokens, CONFIG.denoiser.width),
+        torch.randn(1, frames * 5, CONFIG.lcu.width),
+        torch.randn(1, frames, 6, CONFIG.denoiser.width),
+        nowhere,
+        nowhere,
+    )
+    assert not change.any()
+
+
+def test_memory_takes_a_token_every_stride_and_forgets_the_oldest(networks):
+    contract = contracts(CONFIG)["lcu_encoder"]
+    inputs = {spec.name: example(spec, 1) for spec in contract.inputs}
+    stride = CONFIG.lcu.memory_stride_blocks
+    for block, moves in ((stride - 2, False), (stride - 1, True), (2 * stride - 1, True)):
+        inputs["block_index"] = torch.tensor([[block]])
+        memory = run(networks["lcu_encoder"], inputs)[3]
+        if moves:
+            torch.testing.assert_close(memory[:, :-1], inputs["memory"][:, 1:])
+        else:
+            torch.testing.assert_close(memory, inputs["memory"])
+
+
+def test_the_serpentine_path_moves_one_step_at_a_time():
+    order = serpentine_order(4)
+    assert sorted(order) == list(range(16))
+    places = np.stack(np.divmod(order, 4), axis=1)
+    assert (np.abs(np.diff(places, axis=0)).sum(axis=1) == 1).all()
+
+
+@pytest.mark.parametrize("config", [pico(), nano()], ids=lambda config: config.name)
+def test_shipped_sizes_fit_their_weight_budget(config):
+    networks = random_networks(config)
+    halves = sum(p.numel() for n in networks.values() for p in n.state_dict().values()) * 2
+    assert halves < 60e6
+
+
+def run(network, inputs):
+    with torch.inference_mode():
+        outputs = network(*inputs.values())
+    return outputs if isinstance(outputs, tuple) else (outputs,)

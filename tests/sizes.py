@@ -1,0 +1,38 @@
+"""This is where a size small enough for tests is described: every part is there, nothing is wide."""
+
+from __future__ import annotations
+
+from visavis.config import (
+    AffectConfig,
+    AudioEncoderConfig,
+    DenoiserConfig,
+    EchoConfig,
+    LCUConfig,
+    VAEConfig,
+)
+
+
+def tiny() -> EchoConfig:
+    """32×32 pictures, 4 tokens a frame."""
+    return EchoConfig(
+        name="tiny",
+        image_size=32,
+        latent_channels=4,
+        latent_size=4,
+        audio=AudioEncoderConfig(width=16, layers=2, heads=2, window_frames=12, tapped_layers=(1, 2)),
+        vae=VAEConfig(
+            encoder_widths=(8, 8),
+            encoder_depths=(1, 1),
+            decoder_widths=(8, 8),
+            decoder_depths=(1, 1),
+            shuffle=4,
+        ),
+        lcu=LCUConfig(
+            width=16, heads=2, scan_state=4, video_grid=2, memory_tokens=4, memory_stride_blocks=2
+        ),
+        affect=AffectConfig(width=16, heads=2, layers=1, vocabulary=64, max_words=8, tokens=2),
+        denoiser=DenoiserConfig(
+            width=32, depth=2, heads=2, mlp_ratio=2, patch=2, stem_width=8, reference_tokens=4,
+            gate_groups=4,
+        ),
+    )

@@ -1,0 +1,1 @@
+"""Training of visavis: the synthetic corpus, the models and their losses."""

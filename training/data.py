@@ -1,0 +1,171 @@
+"""This is where a rendered corpus becomes arrays that training can draw from.
+
+`python -m training.data --corpus DIR --cache DIR --size nano` decodes each track once: frames at the
+size's resolution and the audio features of every block, exactly as the server would compute them.
+
+    cache/{train,test}/conversation_0007/a/frames.npy            (T, H, W, 3) uint8
+                                           avatar_features.npy   (blocks, A, D) float16
+                                           user_features.npy     (blocks, A, D) float16
+                                           truth.npz             aperture, speaking, emotion, …
+                                           latents.npy           (T, C, h, w) float16, after the VAE
+
+Legend: T frames, F block frames, A audio feature frames, C h w latents.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+import soundfile
+import torch
+import typer
+from tqdm import tqdm
+
+from training.whisper import load_encoder
+from visavis.config import SAMPLES_PER_FRAME, SIZES, EchoConfig
+from visavis.nn.audio_encoder import AudioEncoder
+
+PEOPLE = ("a", "b")
+
+
+@dataclass(frozen=True)
+class Track:
+    """One person of one conversation in the cache, and the folder of their partner."""
+
+    folder: Path
+    partner: Path
+
+    @cached_property
+    def user(self) -> Track:
+        """The partner's track."""
+        return Track(self.partner, self.folder)
+
+    @property
+    def name(self) -> str:
+        """Such as `conversation_0007/a`."""
+        return f"{self.folder.parent.name}/{self.folder.name}"
+
+    @cached_property
+    def frames(self) -> np.ndarray:
+        """(T, H, W, 3) uint8, memory-mapped."""
+        return np.load(self.folder / "frames.npy", mmap_mode="r")
+
+    @cached_property
+    def latents(self) -> np.ndarray:
+        """(T, C, h, w) float16."""
+        return np.load(self.folder / "latents.npy")
+
+    @cached_property
+    def avatar_features(self) -> np.ndarray:
+        """(blocks, A, D) float16 of this person's voice, with look-ahead."""
+        return np.load(self.folder / "avatar_features.npy", mmap_mode="r")
+
+    @cached_property
+    def user_features(self) -> np.ndarray:
+        """(blocks, A, D) float16 of this person's voice as a user's, ending where blocks begin."""
+        return np.load(self.folder / "user_features.npy", mmap_mode="r")
+
+    @cached_property
+    def truth(self) -> dict[str, np.ndarray]:
+        """The corpus's truth for this person."""
+        return dict(np.load(self.folder / "truth.npz", allow_pickle=False))
+
+    @property
+    def blocks(self) -> int:
+        """How many whole blocks there are."""
+        return len(self.avatar_features)
+
+
+def tracks(cache: str | Path, split: str) -> list[Track]:
+    """All tracks of a split, in a stable order."""
+    folders = sorted((Path(cache) / split).glob("conversation_*"))
+    return [
+        Track(folder / person, folder / partner)
+        for folder in folders
+        for person, partner in (PEOPLE, PEOPLE[::-1])
+        if (folder / "done").exists()
+    ]
+
+
+def video_frames(path: Path, size: int) -> np.ndarray:
+    """All frames of a square video, scaled: (T, size, size, 3) uint8."""
+    with av.open(str(path)) as container:
+        decoded = (frame.to_ndarray(format="rgb24") for frame in container.decode(video=0))
+        return np.stack([_scale(frame, size) for frame in decoded])
+
+
+def audio_windows(
+    audio: np.ndarray, config: EchoConfig, blocks: int, *, lookahead_frames: int
+) -> Iterator[np.ndarray]:
+    """For every block the waveform window that ends `lookahead_frames` after the block's start + F.
+
+    With `lookahead_frames = -F` it ends where the block begins, as the user's does.
+    """
+    samples = config.audio.window_samples
+    for block in range(blocks):
+        end = ((block + 1) * config.block_frames + lookahead_frames) * SAMPLES_PER_FRAME
+        window = np.zeros(samples, np.float32)
+        piece = audio[max(0, end - samples) : max(0, end)]
+        first = samples - (end - max(0, end - samples))
+        window[first : first + len(piece)] = piece
+        yield window
+
+
+@torch.inference_mode()
+def block_features(encoder: AudioEncoder, windows: Iterator[np.ndarray]) -> np.ndarray:
+    """(blocks, A, D) float16 features of waveform windows."""
+    batch = torch.from_numpy(np.stack(list(windows)))
+    return torch.cat([encoder(part) for part in batch.split(32)]).numpy().astype(np.float16)
+
+
+def cache_conversation(
+    source: Path, target: Path, config: EchoConfig, encoder: AudioEncoder
+) -> None:
+    """Decode one conversation into the cache; nothing is there until all of it is."""
+    truth = np.load(source / "truth.npz", allow_pickle=False)
+    for person in PEOPLE:
+        folder = target / person
+        folder.mkdir(parents=True, exist_ok=True)
+        frames = video_frames(source / f"{person}.mp4", config.image_size)
+        audio, _ = soundfile.read(source / f"{person}.wav", dtype="float32")
+        blocks = len(frames) // config.block_frames
+        np.save(folder / "frames.npy", frames)
+        own = audio_windows(audio, config, blocks, lookahead_frames=config.lookahead_frames)
+        heard = audio_windows(audio, config, blocks, lookahead_frames=-config.block_frames)
+        np.save(folder / "avatar_features.npy", block_features(encoder, own))
+        np.save(folder / "user_features.npy", block_features(encoder, heard))
+        prefix = f"{person}_"
+        mine = {k[len(prefix) :]: truth[k] for k in truth.files if k.startswith(prefix)}
+        np.savez(folder / "truth.npz", **mine)
+    (target / "done").touch()
+
+
+def _scale(frame: np.ndarray, size: int) -> np.ndarray:
+    if frame.shape[0] == size:
+        return frame
+    return cv2.resize(frame, (size, size), interpolation=cv2.INTER_AREA)
+
+
+def main(corpus: Path, cache: Path, size: str = "nano", threads: int = 2) -> None:
+    """Decode what is not yet in the cache."""
+    torch.set_num_threads(threads)
+    os.environ.setdefault("OMP_NUM_THREADS", str(threads))
+    config = SIZES[size]()
+    encoder = load_encoder(config.audio)
+    sources = sorted(corpus.glob("*/conversation_*/truth.npz"))
+    todo = [path.parent for path in sources]
+    for source in tqdm(todo, unit="conversation"):
+        target = cache / source.parent.name / source.name
+        if not (target / "done").exists():
+            cache_conversation(source, target, config, encoder)
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,53 @@
+"""This is where a prediction of clean latents is judged.
+
+Legend: B batch, F frames, C h w latents.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class FlowConfig:
+    """How timesteps are drawn and errors weighed."""
+
+    pure_noise_share: float = 0.35  # of timesteps that are 1, where every sampling run begins
+    lip_weight: float = 3.0  # weight at the centre of the mouth; 1 elsewhere
+    motion_weight: float = 1.0  # of the error of frame-to-frame differences
+    smallest_timestep: float = 0.05
+
+
+def draw_timesteps(batch: int, config: FlowConfig) -> Tensor:
+    """(B, 1) timesteps: logit-normal (Esser et al., 2024, arXiv 2403.03206), and a share of ones."""
+    t = torch.sigmoid(torch.randn(batch, 1)).clamp(min=config.smallest_timestep)
+    return torch.where(torch.rand(batch, 1) < config.pure_noise_share, torch.ones_like(t), t)
+
+
+def add_noise(x_0: Tensor, noise: Tensor, t: Tensor) -> Tensor:
+    """The straight path of flow matching: x_t = (1 − t)·x_0 + t·noise; t is (B, 1)."""
+    t = t[:, :, None, None, None]
+    return (1 - t) * x_0 + t * noise
+
+
+def lip_map(size: int, weight: float) -> Tensor:
+    """(h, w) weights of latents: `weight` at the mouth of an aligned crop, falling to 1."""
+    axis = (torch.arange(size) + 0.5) / size
+    y, x = axis[:, None], axis[None, :]
+    return 1 + (weight - 1) * torch.exp(-(((x - 0.5) / 0.16) ** 2) - ((y - 0.70) / 0.14) ** 2)
+
+
+def flow_loss(prediction: Tensor, x_0: Tensor, previous: Tensor, t: Tensor, config: FlowConfig) -> Tensor:
+    """Squared error of x_0 and of its motion, over t (so that early and late steps count alike).
+
+    Args: prediction and x_0 (B, F, C, h, w); previous (B, C, h, w), the clean latents of the frame
+    before; t (B, 1).
+    """
+    weight = lip_map(x_0.shape[-1], config.lip_weight) / t[:, :, None, None, None]
+    error = prediction - x_0
+    before = torch.cat([torch.zeros_like(previous)[:, None], error[:, :-1]], dim=1)
+    motion = error - before  # the error of differences: the frame before the block is exact
+    return (weight * error**2).mean() + config.motion_weight * (weight * motion**2).mean()

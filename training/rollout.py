@@ -1,0 +1,138 @@
+"""This is where a network in training talks through whole tracks, as it will when served.
+
+Blocks follow each other: each is sampled from seeded noise, by the sampler that serving uses, and its
+last latents are the next block's context.
+
+Legend: B tracks, T frames, F block frames, C h w latents.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from training.batches import ALIGNED_CENTERS, affect_words
+from training.data import Track
+from visavis.contract import lcu_state
+from visavis.guidance import guided
+from visavis.nn.echo import Echo
+from visavis.region import region_masks
+from visavis.sampler import sample
+from visavis.schedule import timesteps
+
+
+@dataclass(frozen=True)
+class RolloutConfig:
+    """What is sampled: how long, in how many steps, under which conditions."""
+
+    blocks: int = 60
+    num_steps: int = 2
+    audio_guidance_scale: float = 1.0
+    user_guidance_scale: float = 1.0
+    with_user: bool = True  # False before stage 2, which teaches the network to listen
+    seed: int = 0
+
+
+def fixed_masks(echo: Echo, batch: int) -> Tensor:
+    """(B, 2, g, g) region masks of aligned crops."""
+    centers = torch.tensor(ALIGNED_CENTERS).expand(batch, 2, 2)
+    return region_masks(centers, echo.config.token_grid, exp=torch.exp)
+
+
+def initial_lcu_state(echo: Echo, batch: int) -> list[Tensor]:
+    """The LCU's state before a conversation: zeros."""
+    return [torch.zeros(batch, *spec.dims) for spec in lcu_state(echo.config)]
+
+
+def stack(arrays: Sequence[np.ndarray]) -> Tensor:
+    """(B, …) float32."""
+    return torch.from_numpy(np.stack(arrays).astype(np.float32))
+
+
+@torch.inference_mode()
+def rollout(
+    echo: Echo,
+    avatars: Sequence[Track],
+    settings: RolloutConfig,
+    *,
+    voices: Sequence[Track] | None = None,
+    users: Sequence[Track] | None = None,
+) -> Tensor:
+    """Latents (B, T, C, h, w) of avatars that speak with `voices` and listen to `users`.
+
+    Args:
+        avatars: whose faces; the first frame of each is the portrait.
+        voices: whose speech drives the lips; their own when None. Swap it for the swap test.
+        users: whose face and voice they listen to; their own partners when None.
+    """
+    config, batch = echo.config, len(avatars)
+    voices = avatars if voices is None else voices
+    users = [track.user for track in avatars] if users is None else users
+    reference = stack([track.latents[0] for track in avatars])
+    tokens = echo.reference_encoder.tokens(reference)
+    masks = fixed_masks(echo, batch)
+    previous = reference[:, None].repeat(1, config.denoiser.previous_frames, 1, 1, 1)
+    state = initial_lcu_state(echo, batch)
+    generator = torch.Generator().manual_seed(settings.seed)
+    noise_shape = (1, config.block_frames, *config.latent_shape)
+    condition = torch.tensor([1.0, float(settings.with_user)])
+    blocks = []
+    for block in range(settings.blocks):
+        user_tokens, state = listen(echo, users, [block] * batch, state)
+        if settings.with_user:
+            words = torch.from_numpy(np.stack([affect_words(t, block, config) for t in voices]))
+            affect = echo.affect_encoder(words)
+        else:
+            affect = torch.zeros(batch, config.affect.tokens, config.affect.width)
+        features = stack([track.avatar_features[block] for track in voices])
+        previous_now = previous
+
+        def predict(x_t, t, condition_masks, previous=previous_now, features=features,
+                    affect=affect, user_tokens=user_tokens):
+            return [
+                echo.sdcm_denoiser(
+                    x_t,
+                    torch.full((batch, 1), t),
+                    (torch.tensor(mask) * condition).expand(batch, 2),
+                    reference,
+                    previous,
+                    tokens,
+                    affect,
+                    features,
+                    user_tokens,
+                    masks,
+                )
+                for mask in condition_masks
+            ]
+
+        noise = torch.randn(noise_shape, generator=generator).expand(batch, -1, -1, -1, -1)
+        denoise = guided(predict, settings.audio_guidance_scale, settings.user_guidance_scale)
+        latents = sample(denoise, noise, timesteps(settings.num_steps))
+        previous = latents[:, -config.denoiser.previous_frames :]
+        blocks.append(latents)
+    return torch.cat(blocks, dim=1)
+
+
+def listen(
+    echo: Echo, users: Sequence[Track], blocks: Sequence[int], state: list[Tensor]
+) -> tuple[Tensor, list[Tensor]]:
+    """One block of the LCU for each user: f_pu of the block before `blocks[n]`, and the next state."""
+    frames = echo.config.block_frames
+    pairs = list(zip(users, blocks, strict=True))
+    features = stack([user.user_features[block] for user, block in pairs])
+    latents = stack([user_latents(user, block, frames) for user, block in pairs])
+    valid = torch.tensor([[float(block > 0)] * 2 for block in blocks])
+    index = torch.tensor(blocks)[:, None]
+    user_tokens, *state = echo.lcu_encoder(features, latents, valid, index, *state)
+    return user_tokens, state
+
+
+def user_latents(user: Track, block: int, frames: int) -> np.ndarray:
+    """(F, C, h, w) latents of the user's face in the block before; zeros before the first."""
+    if block == 0:
+        return np.zeros_like(user.latents[:frames])
+    return user.latents[(block - 1) * frames : block * frames]

@@ -1,0 +1,3 @@
+"""visavis: interactive head generation on Triton Inference Server."""
+
+__version__ = "0.1.0"

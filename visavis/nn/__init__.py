@@ -1,0 +1,1 @@
+"""ECHO's networks in torch, one concept a file, named after the paper's parts."""

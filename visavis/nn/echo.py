@@ -1,0 +1,58 @@
+"""This is where ECHO's trained parts stand together: one module to train, save and take apart.
+
+The VAE and the audio encoder are trained before and stay fixed; they are not in here.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from visavis import checkpoint
+from visavis.config import EchoConfig
+from visavis.nn.affect import AffectEncoder
+from visavis.nn.denoiser import SDCMDenoiser
+from visavis.nn.lcu import LCUEncoder
+from visavis.nn.reference import ReferenceEncoder
+from visavis.nn.vae import VAE
+
+
+class Echo(nn.Module):
+    """The reference encoder, the LCU with its affective branch, and the SDCM denoiser."""
+
+    def __init__(self, config: EchoConfig):
+        super().__init__()
+        self.config = config
+        self.reference_encoder = ReferenceEncoder(config)
+        self.lcu_encoder = LCUEncoder(config)
+        self.affect_encoder = AffectEncoder(config.affect)
+        self.sdcm_denoiser = SDCMDenoiser(config)
+
+
+def arrays(module: nn.Module) -> dict[str, np.ndarray]:
+    """The weights of a module as numpy arrays, for `visavis.checkpoint.save`."""
+    return {name: tensor.detach().float().numpy() for name, tensor in module.state_dict().items()}
+
+
+def tensors(found: checkpoint.Checkpoint) -> dict[str, Tensor]:
+    """The weights of a checkpoint as float32 tensors."""
+    return {name: torch.from_numpy(np.asarray(w, np.float32)) for name, w in found.weights.items()}
+
+
+def load_echo(folder: str | Path) -> Echo:
+    """Echo from a checkpoint folder, in evaluation mode."""
+    found = checkpoint.load(folder, "echo")
+    model = Echo(found.config)
+    model.load_state_dict(tensors(found))
+    return model.eval()
+
+
+def load_vae(folder: str | Path) -> VAE:
+    """The VAE from a checkpoint folder, in evaluation mode."""
+    found = checkpoint.load(folder, "vae")
+    model = VAE(found.config)
+    model.load_state_dict(tensors(found))
+    return model.eval()
