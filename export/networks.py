@@ -31,7 +31,9 @@ def served_networks(audio_encoder: AudioEncoder, vae: VAE, echo: Echo) -> dict[s
     }
 
 
-def trained_networks(vae_folder: Path, echo_folder: Path) -> tuple[EchoConfig, dict[str, nn.Module]]:
+def trained_networks(
+    vae_folder: Path, echo_folder: Path
+) -> tuple[EchoConfig, dict[str, nn.Module]]:
     """The served networks of two checkpoints; ValueError when they are of different sizes."""
     from training.whisper import load_encoder  # needs the package with Whisper's weights
 

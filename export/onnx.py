@@ -43,7 +43,9 @@ def example(spec: TensorSpec, batch: int, seed: int = 0, length: int = 2) -> tor
     return torch.from_numpy(generator.standard_normal(shape).astype(np.float32))
 
 
-def export_network(name: str, network: nn.Module, config: EchoConfig, folder: Path, **facts) -> Path:
+def export_network(
+    name: str, network: nn.Module, config: EchoConfig, folder: Path, **facts
+) -> Path:
     """Write `network` as the checkpoint and graph of the model `name` into `folder`.
 
     Returns the path of `model.onnx`; beside it stand `model.safetensors`, `config.json` and
@@ -71,7 +73,10 @@ def half_precision(network: nn.Module) -> dict[str, np.ndarray]:
 def round_weights(network: nn.Module, weights: dict[str, np.ndarray]) -> None:
     """Give `network` the shipped weights, so that parity compares like with like."""
     network.load_state_dict(
-        {name: torch.from_numpy(w.astype(np.float32) if w.dtype == np.float16 else w) for name, w in weights.items()}
+        {
+            name: torch.from_numpy(w.astype(np.float32) if w.dtype == np.float16 else w)
+            for name, w in weights.items()
+        }
     )
 
 

@@ -30,7 +30,9 @@ class BlockBatch:
     word_ids: Tensor  # (B, W) int64
 
 
-def block_of(track: Track, block: int, reference_frame: int, config: EchoConfig) -> dict[str, np.ndarray]:
+def block_of(
+    track: Track, block: int, reference_frame: int, config: EchoConfig
+) -> dict[str, np.ndarray]:
     """One block of one track; the frames before block 0 are the reference, as when serving."""
     frames, past = config.block_frames, config.denoiser.previous_frames
     first = block * frames
@@ -60,19 +62,31 @@ def collate(samples: list[dict[str, np.ndarray]], words: list[np.ndarray]) -> Bl
     return BlockBatch(**stacked, word_ids=torch.from_numpy(np.stack(words)))
 
 
-def draw_blocks(pool: list[Track], batch: int, config: EchoConfig) -> BlockBatch:
-    """B random blocks of random tracks, each with a random frame of its track as the portrait."""
+def draw_blocks(
+    pool: list[Track], batch: int, config: EchoConfig, speaking_share: float
+) -> BlockBatch:
+    """B random blocks of random tracks, each with a random frame of its track as the portrait.
+
+    People in a conversation are silent more than half of the time; `speaking_share` of the blocks
+    are drawn where they speak.
+    """
     samples, words = [], []
     for index in torch.randint(len(pool), (batch,)).tolist():
         track = pool[index]
-        block = int(torch.randint(track.blocks, ()))
+        spoken = track.speaking_blocks(config.block_frames)
+        if len(spoken) and torch.rand(()) < speaking_share:
+            block = int(spoken[int(torch.randint(len(spoken), ()))])
+        else:
+            block = int(torch.randint(track.blocks, ()))
         reference = int(torch.randint(len(track.latents), ()))
         samples.append(block_of(track, block, reference, config))
         words.append(affect_words(track, block, config))
     return collate(samples, words)
 
 
-def roughen(previous: Tensor, reference: Tensor, noise_scale: float, restart_share: float) -> Tensor:
+def roughen(
+    previous: Tensor, reference: Tensor, noise_scale: float, restart_share: float
+) -> Tensor:
     """Previous latents as they are when serving: the model's own, or the portrait at a start.
 
     Noise on the context keeps long runs from drifting: the model learns to mend what it is given.

@@ -6,7 +6,7 @@ size's resolution and the audio features of every block, exactly as the server w
     cache/{train,test}/conversation_0007/a/frames.npy            (T, H, W, 3) uint8
                                            avatar_features.npy   (blocks, A, D) float16
                                            user_features.npy     (blocks, A, D) float16
-                                           truth.npz             aperture, speaking, emotion, …
+                                           truth.npz             aperture, speaking, pose, emotion
                                            latents.npy           (T, C, h, w) float16, after the VAE
 
 Legend: T frames, F block frames, A audio feature frames, C h w latents.
@@ -14,8 +14,9 @@ Legend: T frames, F block frames, A audio feature frames, C h w latents.
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -76,6 +77,11 @@ class Track:
     def truth(self) -> dict[str, np.ndarray]:
         """The corpus's truth for this person."""
         return dict(np.load(self.folder / "truth.npz", allow_pickle=False))
+
+    def speaking_blocks(self, block_frames: int) -> np.ndarray:
+        """Indices of the blocks in which this person speaks."""
+        frames = self.truth["speaking"][: self.blocks * block_frames]
+        return np.flatnonzero(frames.reshape(self.blocks, block_frames).any(axis=1))
 
     @property
     def blocks(self) -> int:
@@ -141,10 +147,27 @@ def cache_conversation(
         heard = audio_windows(audio, config, blocks, lookahead_frames=-config.block_frames)
         np.save(folder / "avatar_features.npy", block_features(encoder, own))
         np.save(folder / "user_features.npy", block_features(encoder, heard))
-        prefix = f"{person}_"
-        mine = {k[len(prefix) :]: truth[k] for k in truth.files if k.startswith(prefix)}
-        np.savez(folder / "truth.npz", **mine)
+        np.savez(folder / "truth.npz", **truth_of(truth, person))
     (target / "done").touch()
+
+
+def truth_of(truth: Mapping[str, np.ndarray], person: str) -> dict[str, np.ndarray]:
+    """What is known of one person, a frame each: aperture, speaking, pose and due emotion."""
+    known = {name: truth[f"{person}_{name}"] for name in ("aperture", "speaking", "pose")}
+    turns = json.loads(str(truth["transcript"]))
+    return known | {"emotion": due_emotions(turns, person, len(known["aperture"]))}
+
+
+def due_emotions(turns: Sequence[Mapping], person: str, frames: int) -> np.ndarray:
+    """(T,) str: the emotion that is due to a person, as they speak or listen.
+
+    A turn's emotion lasts until the next turn; who listens to bad news is concerned.
+    """
+    due = np.full(frames, "neutral", dtype="<U16")
+    for turn in turns:
+        listens_to_bad_news = turn["speaker"] != person and turn["emotion"] == "sad"
+        due[turn["start_frame"] :] = "concerned" if listens_to_bad_news else turn["emotion"]
+    return due
 
 
 def _scale(frame: np.ndarray, size: int) -> np.ndarray:

@@ -38,7 +38,9 @@ def encode(vae: VAE, frames: np.ndarray, batch: int = 64) -> np.ndarray:
     for start in range(0, len(frames), batch):
         images = torch.from_numpy(np.array(frames[start : start + batch]))
         pixels = images.permute(0, 3, 1, 2).float().div(255)
-        parts.append(vae.encode(pixels.contiguous(memory_format=torch.channels_last)).half().numpy())
+        parts.append(
+            vae.encode(pixels.contiguous(memory_format=torch.channels_last)).half().numpy()
+        )
     return np.concatenate(parts)
 
 

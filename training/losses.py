@@ -40,7 +40,9 @@ def lip_map(size: int, weight: float) -> Tensor:
     return 1 + (weight - 1) * torch.exp(-(((x - 0.5) / 0.16) ** 2) - ((y - 0.70) / 0.14) ** 2)
 
 
-def flow_loss(prediction: Tensor, x_0: Tensor, previous: Tensor, t: Tensor, config: FlowConfig) -> Tensor:
+def flow_loss(
+    prediction: Tensor, x_0: Tensor, previous: Tensor, t: Tensor, config: FlowConfig
+) -> Tensor:
     """Squared error of x_0 and of its motion, over t (so that early and late steps count alike).
 
     Args: prediction and x_0 (B, F, C, h, w); previous (B, C, h, w), the clean latents of the frame

@@ -91,8 +91,15 @@ def rollout(
         features = stack([track.avatar_features[block] for track in voices])
         previous_now = previous
 
-        def predict(x_t, t, condition_masks, previous=previous_now, features=features,
-                    affect=affect, user_tokens=user_tokens):
+        def predict(
+            x_t,
+            t,
+            condition_masks,
+            previous=previous_now,
+            features=features,
+            affect=affect,
+            user_tokens=user_tokens,
+        ):
             return [
                 echo.sdcm_denoiser(
                     x_t,

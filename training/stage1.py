@@ -29,6 +29,9 @@ from visavis import config as configs
 from visavis.config import SIZES, EchoConfig
 from visavis.nn.echo import Echo, arrays
 
+# Parts of the denoiser that only a listener needs: stage 2 trains them.
+LISTENING_PARTS = ("user_attention", "user_conv", "user_absent", "affect_project")
+
 
 @dataclass(frozen=True)
 class Stage1Training:
@@ -38,14 +41,19 @@ class Stage1Training:
     batch: int = 32
     context_noise: float = 0.4  # on previous latents, so that long runs do not drift
     restart_share: float = 0.1  # of blocks whose previous latents are the portrait
+    speaking_share: float = 0.7  # of blocks drawn where the person speaks
     audio_dropout: float = 0.1  # for guidance
-    report_every: int = 500
+    report_every: int = 600
     flow: FlowConfig = field(default_factory=FlowConfig)
     loop: LoopConfig = field(default_factory=lambda: LoopConfig(learning_rate=6e-4))
 
 
 def denoising_loss(
-    echo: Echo, batch: BlockBatch, user_tokens: Tensor, affect_tokens: Tensor, condition: Tensor,
+    echo: Echo,
+    batch: BlockBatch,
+    user_tokens: Tensor,
+    affect_tokens: Tensor,
+    condition: Tensor,
     settings: Stage1Training,
 ) -> Tensor:
     """The flow-matching loss of one batch of blocks.
@@ -56,7 +64,9 @@ def denoising_loss(
     t = draw_timesteps(size, settings.flow)
     x_t = add_noise(batch.x_0, torch.randn_like(batch.x_0), t)
     previous = roughen(
-        batch.previous_latents, batch.reference_latents, settings.context_noise,
+        batch.previous_latents,
+        batch.reference_latents,
+        settings.context_noise,
         settings.restart_share,
     )
     prediction = echo.sdcm_denoiser(
@@ -71,9 +81,13 @@ def denoising_loss(
         user_tokens,
         fixed_masks(echo, size),
     )
-    return flow_loss(
-        prediction.float(), batch.x_0, batch.previous_latents[:, -1], t, settings.flow
-    )
+    return flow_loss(prediction.float(), batch.x_0, batch.previous_latents[:, -1], t, settings.flow)
+
+
+def speaks(name: str) -> bool:
+    """Whether a parameter of Echo is trained by stage 1."""
+    talking = name.startswith(("sdcm_denoiser", "reference_encoder"))
+    return talking and not any(part in name for part in LISTENING_PARTS)
 
 
 def nobody(config: EchoConfig, batch: int) -> tuple[Tensor, Tensor]:
@@ -93,12 +107,12 @@ def train(cache: Path, vae: Path, run: Path, settings: Stage1Training) -> Path:
     torch.manual_seed(settings.loop.seed)
     echo = Echo(config)
     for name, parameter in echo.named_parameters():
-        parameter.requires_grad_(name.startswith(("sdcm_denoiser", "reference_encoder")))
+        parameter.requires_grad_(speaks(name))
     loop = Loop(run, echo, settings.loop)
     (run / "training.json").write_text(configs.to_json(settings))
     absent = nobody(config, settings.batch)
     for step in loop:
-        batch = draw_blocks(pool, settings.batch, config)
+        batch = draw_blocks(pool, settings.batch, config, settings.speaking_share)
         heard = (torch.rand(settings.batch, 1) >= settings.audio_dropout).float()
         condition = torch.cat([heard, torch.zeros_like(heard)], dim=1)
         with torch.autocast("cpu", torch.bfloat16):
@@ -106,7 +120,9 @@ def train(cache: Path, vae: Path, run: Path, settings: Stage1Training) -> Path:
         loop.update(loss)
         if (step + 1) % settings.report_every == 0:
             loop.log(**lip_report(loop.average.module, pool, held_out, with_user=False))
-    return finish(run, echo, loop.step, lip_report(loop.average.module, pool, held_out, with_user=False))
+    return finish(
+        run, echo, loop.step, lip_report(loop.average.module, pool, held_out, with_user=False)
+    )
 
 
 def lip_report(
@@ -115,18 +131,22 @@ def lip_report(
     """Audio-mouth correlation on held-out people, and what is left of it under another's voice."""
     echo.eval()
     probe = fit_probe(pool[:: max(1, len(pool) // 24)])
-    settings = RolloutConfig(blocks=min(50, *(t.blocks for t in held_out)), with_user=with_user)
+    settings = RolloutConfig(blocks=min(30, *(t.blocks for t in held_out)), with_user=with_user)
     frames = settings.blocks * echo.config.block_frames
     swapped = held_out[1:] + held_out[:1]
 
     def against(truths: list[Track], latents: Tensor) -> float:
         pairs = zip(truths, latents.numpy(), strict=True)
-        return float(np.mean([correlation(probe(z), t.truth["aperture"][:frames]) for t, z in pairs]))
+        return float(
+            np.mean([correlation(probe(z), t.truth["aperture"][:frames]) for t, z in pairs])
+        )
 
     own = rollout(echo, held_out, settings)
     other = rollout(echo, held_out, settings, voices=swapped)
     true = torch.stack([torch.from_numpy(t.latents[:frames].astype(np.float32)) for t in held_out])
-    amplitude = np.mean([probe(z).std() / probe(g).std() for z, g in zip(own.numpy(), true.numpy(), strict=True)])
+    amplitude = np.mean(
+        [probe(z).std() / probe(g).std() for z, g in zip(own.numpy(), true.numpy(), strict=True)]
+    )
     return {
         "mouth_r": against(held_out, own),
         "mouth_r_swapped_voice": against(swapped, other),

@@ -23,14 +23,20 @@ from training.latents import cache_latents
 from training.loop import Loop, LoopConfig
 from training.losses import FlowConfig
 from training.rollout import initial_lcu_state, listen
-from training.stage1 import Stage1Training, denoising_loss, finish, lip_report
+from training.stage1 import (
+    LISTENING_PARTS,
+    Stage1Training,
+    denoising_loss,
+    finish,
+    lip_report,
+)
 from visavis import checkpoint
 from visavis import config as configs
 from visavis.config import EchoConfig
 from visavis.nn.echo import Echo, load_echo
 
-NEW_PARTS = ("lcu_encoder", "affect_encoder")
-NEW_IN_DENOISER = ("user_attention", "user_conv", ".gate.", "affect_project", "user_absent")
+# Besides these, the gate learns at the full rate: it now has two voices to weigh.
+NEW_PARTS = ("lcu_encoder", "affect_encoder", "sdcm.gate", *LISTENING_PARTS)
 
 
 @dataclass(frozen=True)
@@ -96,8 +102,7 @@ def blocks_of(stretches: list[Stretch], offset: int, config: EchoConfig) -> Bloc
 
 def rate_of(name: str, old_rate: float) -> float:
     """The learning-rate ratio of a parameter: full for what stage 1 did not train."""
-    new = name.startswith(NEW_PARTS) or any(part in name for part in NEW_IN_DENOISER)
-    return 1.0 if new else old_rate
+    return 1.0 if any(part in name for part in NEW_PARTS) else old_rate
 
 
 def conversation_loss(echo: Echo, stretches: list[Stretch], settings: Stage2Training) -> Tensor:
@@ -115,9 +120,7 @@ def conversation_loss(echo: Echo, stretches: list[Stretch], settings: Stage2Trai
         keep = torch.rand(len(stretches), 2)
         dropout = torch.tensor([settings.audio_dropout, settings.user_dropout])
         condition = (keep >= dropout).float()
-        losses.append(
-            denoising_loss(echo, batch, user_tokens, affect_tokens, condition, stage1)
-        )
+        losses.append(denoising_loss(echo, batch, user_tokens, affect_tokens, condition, stage1))
     return torch.stack(losses).mean()
 
 
@@ -143,9 +146,7 @@ def report(echo: Echo, pool: list[Track], held_out: list[Track]) -> dict[str, fl
     return lip_report(echo, pool, held_out, with_user=True)
 
 
-def main(
-    cache: Path, vae: Path, stage1: Path, run: Path, config: Path, threads: int = 2
-) -> None:
+def main(cache: Path, vae: Path, stage1: Path, run: Path, config: Path, threads: int = 2) -> None:
     """Train stage 2 from a settings file, such as training/configs/pico_stage2.json."""
     torch.set_num_threads(threads)
     folder = train(cache, vae, stage1, run, configs.load(Stage2Training, config))

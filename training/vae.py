@@ -66,7 +66,9 @@ def recolour(images: Tensor) -> Tensor:
     return (images.clamp(min=1e-4) ** gamma * gain).clamp(0, 1)
 
 
-def reconstruction_loss(output: Tensor, target: Tensor, weight: Tensor, config: VAETraining) -> Tensor:
+def reconstruction_loss(
+    output: Tensor, target: Tensor, weight: Tensor, config: VAETraining
+) -> Tensor:
     """Weighted error of pictures (B, 3, H, W) and of their spatial gradients."""
     error = output - target
     horizontal = (error[..., 1:] - error[..., :-1]) * weight[:, 1:]
@@ -112,6 +114,7 @@ def train(cache: Path, run: Path, settings: VAETraining) -> Path:
     """Train, or go on training, and write the checkpoint folder `run/checkpoint`."""
     config = SIZES[settings.size]()
     pool, held_out = tracks(cache, "train"), tracks(cache, "test")
+    torch.manual_seed(settings.loop.seed)
     vae = VAE(config).to(memory_format=torch.channels_last)
     loop = Loop(run, vae, settings.loop)
     (run / "training.json").write_text(configs.to_json(settings))

@@ -61,7 +61,9 @@ def load_encoder(config: AudioEncoderConfig) -> AudioEncoder:
     return model.eval()
 
 
-def _encoder_state(variables: dict[str, np.ndarray], config: AudioEncoderConfig) -> dict[str, Tensor]:
+def _encoder_state(
+    variables: dict[str, np.ndarray], config: AudioEncoderConfig
+) -> dict[str, Tensor]:
     def tensor(name: str) -> Tensor:
         return torch.from_numpy(variables[f"encoder/{name}"].astype(np.float32))
 

@@ -33,7 +33,9 @@ class Attention(nn.Module):
         self.query_scale = nn.Parameter(torch.ones(head_width))
         self.key_scale = nn.Parameter(torch.ones(head_width))
 
-    def forward(self, x: Tensor, context: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
+    def forward(
+        self, x: Tensor, context: Tensor | None = None, mask: Tensor | None = None
+    ) -> Tensor:
         context = x if context is None else context
         query = self._split(self.query(x))  # (B, heads, Q, d)
         key, value = self.key_value(context).chunk(2, dim=-1)

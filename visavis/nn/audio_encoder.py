@@ -40,7 +40,13 @@ class LogMel(nn.Module):
         window = np.hanning(FFT_SAMPLES + 1)[:-1]
         basis = np.concatenate([np.cos(angle), np.sin(angle)]) * window
         filters = mel_filter_bank(
-            bins, mel_bins, 0.0, SAMPLE_RATE_HZ / 2, SAMPLE_RATE_HZ, norm="slaney", mel_scale="slaney"
+            bins,
+            mel_bins,
+            0.0,
+            SAMPLE_RATE_HZ / 2,
+            SAMPLE_RATE_HZ,
+            norm="slaney",
+            mel_scale="slaney",
         )
         self.register_buffer("basis", torch.tensor(basis[:, None], dtype=torch.float32), False)
         self.register_buffer("filters", torch.tensor(filters.T, dtype=torch.float32), False)

@@ -80,9 +80,9 @@ class DenoiserBlock(nn.Module):
     ) -> Tensor:
         """h (B, F, N, D), time (B, 6, D), context (B, R + E, D), the rest as in `SDCM`."""
         frames = h.shape[1]
-        scale_1, shift_1, gate_1, scale_2, shift_2, gate_2 = (
-            (time + self.modulation)[:, :, None, None].unbind(1)  # six of (B, 1, 1, D)
-        )
+        scale_1, shift_1, gate_1, scale_2, shift_2, gate_2 = (time + self.modulation)[
+            :, :, None, None
+        ].unbind(1)  # six of (B, 1, 1, D)
         x = self.norm(h) * (1 + scale_1) + shift_1
         h = h + gate_1 * self.self_attention(x.flatten(1, 2)).unflatten(1, (frames, -1))
         x = self.cross_norm(h).flatten(1, 2)

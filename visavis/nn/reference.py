@@ -28,14 +28,18 @@ class ReferenceEncoder(nn.Module):
         super().__init__()
         denoiser = config.denoiser
         self.grid = config.token_grid
-        self.embed = nn.Conv2d(config.latent_channels, denoiser.width, denoiser.patch, denoiser.patch)
+        self.embed = nn.Conv2d(
+            config.latent_channels, denoiser.width, denoiser.patch, denoiser.patch
+        )
         self.position = nn.Parameter(torch.randn(self.grid**2, denoiser.width) * 0.02)
         self.layer = TransformerLayer(denoiser.width, denoiser.heads)
         self.queries = nn.Parameter(torch.randn(denoiser.reference_tokens, denoiser.width) * 0.02)
         self.pool = Attention(denoiser.width, denoiser.heads)
         self.norm = nn.LayerNorm(denoiser.width)
 
-    def forward(self, image_latents: Tensor, region_centers: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(
+        self, image_latents: Tensor, region_centers: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
         latents = image_latents[:, 0]
         return latents, self.tokens(latents), region_masks(region_centers, self.grid, exp=torch.exp)
 

@@ -33,7 +33,9 @@ class ResidualBlock(nn.Module):
 def _encoder(config: EchoConfig) -> nn.Sequential:
     vae, channels = config.vae, 3 * config.vae.unshuffle**2
     layers: list[nn.Module] = [nn.PixelUnshuffle(vae.unshuffle)]
-    for level, (width, depth) in enumerate(zip(vae.encoder_widths, vae.encoder_depths, strict=True)):
+    for level, (width, depth) in enumerate(
+        zip(vae.encoder_widths, vae.encoder_depths, strict=True)
+    ):
         stride = 1 if level == 0 else 2
         layers += [nn.Conv2d(channels, width, 3, stride=stride, padding=1), nn.ReLU()]
         layers += [ResidualBlock(width) for _ in range(depth)]

@@ -1,0 +1,219 @@
+"""This is where one session's speed is measured: `python -m benchmarks.latency`.
+
+Boundary: from the client's call to a decoded picture in the client's hands, over gRPC on one machine,
+the client's own work (JPEG decoding, building requests) included; portrait alignment and reading files
+are not. The user's video is aligned before the clock starts.
+
+- *first frame*: from opening the session (portrait sent) to the first picture.
+- *throughput*: the conversation is streamed as fast as the server takes it.
+- *live block latency*: chunks are sent at the pace of the conversation, one each 200 ms, whether or
+  not the last one is answered; from sending a block's last input to having its pictures.
+- *bare*: each network alone in ONNX Runtime, in this process, same threads, on one block; their sum
+  is what serving can at best reach. `efficiency` is that sum over the time a block takes through
+  Triton when streamed.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import typer
+from rich.console import Console
+from rich.table import Table
+from visavis_client import Client, Conversation
+from visavis_client.conversation import chunks_of
+from visavis_client.face import align_portrait, read_image
+
+from benchmarks.environment import environment
+from visavis import config as configs
+from visavis.config import FRAME_RATE_HZ, EchoConfig
+from visavis.contract import ModelContract, TensorSpec, contracts
+from visavis.serving.network import Network
+from visavis.serving.server import Ports, Server
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+REPOSITORY = Path(__file__).parents[1] / "model_repository"
+RESULTS = Path(__file__).parent / "results"
+PERCENTILES = (50, 95, 99)
+# How often each network runs for one block, when sampling without extra guidance.
+PASSES = {
+    "audio_encoder": 2,
+    "vae_encoder": 1,
+    "lcu_encoder": 1,
+    "vae_decoder": 1,
+}
+
+
+@dataclass
+class Result:
+    """Raw samples, in seconds, of all runs."""
+
+    size: str
+    block_frames: int
+    num_steps: int
+    first_frame_s: list[float] = field(default_factory=list)
+    frames_per_second: list[float] = field(default_factory=list)
+    live_block_latency_s: list[float] = field(default_factory=list)
+    bare_s: dict[str, list[float]] = field(default_factory=dict)
+    share_s_a_block: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def bare_block_s(self) -> float:
+        """The sum of the networks' median times over the passes that one block takes."""
+        passes = PASSES | {"sdcm_denoiser": self.num_steps}
+        return sum(n * float(np.median(self.bare_s[name])) for name, n in passes.items())
+
+    def summary(self) -> dict[str, float]:
+        """The figures of the README."""
+        speed = float(np.median(self.frames_per_second))
+        latency = {
+            f"live_block_p{p}_ms": 1e3 * float(np.percentile(self.live_block_latency_s, p))
+            for p in PERCENTILES
+        }
+        return {
+            "first_frame_ms": 1e3 * float(np.median(self.first_frame_s)),
+            "frames_per_second": speed,
+            **latency,
+            "block_length_ms": 1e3 * self.block_frames / FRAME_RATE_HZ,
+            "bare_block_ms": 1e3 * self.bare_block_s,
+            "bare_frames_per_second": self.block_frames / self.bare_block_s,
+            "efficiency": self.bare_block_s * speed / self.block_frames,
+        }
+
+
+def conversation(client: Client) -> Conversation:
+    """The example, its faces aligned beforehand."""
+    read = Conversation.from_files(
+        portrait=EXAMPLES / "portrait.png",
+        avatar_audio=EXAMPLES / "avatar.wav",
+        user_audio=EXAMPLES / "user.wav",
+        user_video=EXAMPLES / "user.mp4",
+        transcript=EXAMPLES / "transcript.json",
+    )
+    size = client.server.image_size
+    faces = np.stack(list(read.user_faces(size)))
+    portrait = align_portrait(read_image(EXAMPLES / "portrait.png"), size)
+    return Conversation(read.avatar_audio, portrait, read.user_audio, faces, read.transcript)
+
+
+def stream(client: Client, talk: Conversation, result: Result | None) -> None:
+    """One run as fast as it goes; None for a run that only warms up."""
+    assert talk.portrait is not None
+    started = time.perf_counter()
+    with client.session(portrait=talk.portrait) as session:
+        arrived = [time.perf_counter() for _ in session.stream(talk)]
+    if result is not None:
+        result.first_frame_s.append(arrived[0] - started)
+        steady = arrived[-1] - arrived[0]
+        result.frames_per_second.append((len(arrived) - result.block_frames) / steady)
+
+
+def live(client: Client, talk: Conversation, result: Result) -> None:
+    """One run at the pace of the conversation."""
+    assert talk.portrait is not None
+    with client.session(portrait=talk.portrait, user_audio=True, user_video=True) as session:
+        for chunk in _paced(chunks_of(talk, client.server, session.position), result.block_frames):
+            session.send(
+                avatar_audio=chunk.avatar_audio,
+                user_audio=chunk.user_audio,
+                user_video=chunk.user_video,
+                turns=chunk.turns,
+            )
+            for _ in session.ready():
+                pass
+        session.finish()
+        for _ in session.frames():
+            pass
+        # The first block carries the enrolment and the last ones the padding of the end.
+        result.live_block_latency_s += [t.latency_s for t in session.timings[1:-2]]
+
+
+def _paced(chunks: Iterator, block_frames: int) -> Iterator:
+    interval_s = block_frames / FRAME_RATE_HZ
+    started = time.perf_counter()
+    for n, chunk in enumerate(chunks):
+        time.sleep(max(0.0, started + n * interval_s - time.perf_counter()))
+        yield chunk
+
+
+def bare(repository: Path, config: EchoConfig, result: Result, threads: int, runs: int) -> None:
+    """Each network of one block alone, in this process."""
+    for name in (*PASSES, "sdcm_denoiser"):
+        network = Network(repository / name / "1" / "model.onnx", threads)
+        inputs = _inputs(contracts(config)[name], config.block_frames)
+        for _ in range(3):
+            network.run(inputs)
+        samples = []
+        for _ in range(runs):
+            started = time.perf_counter()
+            network.run(inputs)
+            samples.append(time.perf_counter() - started)
+        result.bare_s.setdefault(name, []).extend(samples)
+
+
+def _inputs(contract: ModelContract, length: int) -> dict[str, np.ndarray]:
+    generator = np.random.default_rng(0)
+
+    def values(spec: TensorSpec) -> np.ndarray:
+        shape = (1, *(length if n == -1 else n for n in spec.dims))
+        return (generator.random(shape) * (255 if spec.dtype == "UINT8" else 1)).astype(
+            spec.numpy_dtype
+        )
+
+    return {spec.name: values(spec) for spec in contract.inputs}
+
+
+def shares(client: Client, talk: Conversation, result: Result) -> None:
+    """Each model's compute time a block, from the server's own statistics over one run."""
+    before = client.statistics()
+    stream(client, talk, None)
+    blocks = -(-talk.frames // result.block_frames)
+    for name, after in client.statistics().items():
+        spent = after.since(before[name]).compute_s if name in before else after.compute_s
+        result.share_s_a_block[name] = spent / blocks
+
+
+def table(result: Result) -> Table:
+    """The summary as a table."""
+    columns = Table(title=f"{result.size}, one session, {result.num_steps} steps")
+    columns.add_column("measure")
+    columns.add_column("value", justify="right")
+    for name, value in result.summary().items():
+        columns.add_row(name, f"{value:.2f}" if value < 10 else f"{value:.1f}")
+    for name, seconds in sorted(result.share_s_a_block.items(), key=lambda item: -item[1]):
+        columns.add_row(f"{name}, ms a block", f"{1e3 * seconds:.1f}")
+    return columns
+
+
+def main(
+    repository: Annotated[Path, typer.Option()] = REPOSITORY,
+    out: Annotated[Path, typer.Option()] = RESULTS / "latency.json",
+    runs: int = 5,
+    threads: int = 2,
+) -> None:
+    """Start a server, warm it up, measure, write raw samples and print a table."""
+    config = configs.load(EchoConfig, repository / "config.json")
+    result = Result(config.name, config.block_frames, config.sampling.num_steps)
+    head = environment()
+    with Server(repository, ports=Ports(0, 0, 0)) as server, Client(server.grpc_url) as client:
+        talk = conversation(client)
+        stream(client, talk, None)
+        for _ in range(runs):
+            stream(client, talk, result)
+            bare(repository, config, result, threads, runs=10)
+            live(client, talk, result)
+        shares(client, talk, result)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    record = {"environment": head, "summary": result.summary(), "raw": asdict(result)}
+    out.write_text(json.dumps(record, indent=1) + "\n")
+    Console().print(table(result))
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,85 @@
+"""A tiny conversation from text to files, and picking up a stopped run."""
+
+import json
+import wave
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("scipy", reason="the corpus extra is not installed")
+pytest.importorskip("typer", reason="the corpus extra is not installed")
+pytest.importorskip("tqdm", reason="the corpus extra is not installed")
+pytest.importorskip("av", reason="the corpus extra is not installed")
+
+from training.corpus import render
+
+SECONDS = 2.0
+FRAMES = 50
+
+
+@pytest.fixture(scope="module")
+def folder(
+    tmp_path_factory: pytest.TempPathFactory, off_screen_graphics: None, speech_model: None
+) -> Path:
+    """A rendered conversation of two seconds."""
+    out = tmp_path_factory.mktemp("corpus")
+    job = render.Job(out, "test", 0, SECONDS, seed=1, size=64)
+    # What a killed run leaves behind must not disturb the next one.
+    leftover = job.folder.with_name(f".{job.folder.name}.partial")
+    leftover.mkdir(parents=True)
+    (leftover / "junk").touch()
+    return render.render_conversation(job)
+
+
+def test_all_files_are_there_and_nothing_else(folder: Path) -> None:
+    names = {path.name for path in folder.iterdir()}
+    assert names == {"a.mp4", "b.mp4", "a.wav", "b.wav", "truth.npz", "preview.jpg"}
+    assert [path.name for path in folder.parent.iterdir()] == [folder.name]
+
+
+def test_videos_are_key_frames_only(folder: Path) -> None:
+    import av
+
+    for key in render.PEOPLE:
+        with av.open(str(folder / f"{key}.mp4")) as container:
+            stream = container.streams.video[0]
+            assert stream.average_rate == 25
+            frames = list(container.decode(stream))
+        assert len(frames) == FRAMES
+        assert all(frame.key_frame for frame in frames)
+        assert frames[0].width == frames[0].height == 64
+
+
+def test_voices_match_the_videos_and_never_overlap(folder: Path) -> None:
+    loud = []
+    for key in render.PEOPLE:
+        with wave.open(str(folder / f"{key}.wav")) as file:
+            assert (file.getframerate(), file.getnchannels()) == (16_000, 1)
+            samples = np.frombuffer(file.readframes(file.getnframes()), "<i2")
+        assert len(samples) == FRAMES * 640
+        loud.append(np.abs(samples.astype(int)).reshape(FRAMES, 640).max(1) > 1500)
+    assert (loud[0] | loud[1]).any()
+    assert not (loud[0] & loud[1]).any()
+
+
+def test_truth_is_complete(folder: Path) -> None:
+    truth = np.load(folder / "truth.npz")
+    shapes = {"curves": (FRAMES, 52), "pose": (FRAMES, 3)}
+    for key in render.PEOPLE:
+        for name in ("curves", "pose", "viseme", "aperture", "speaking", "emotion"):
+            assert truth[f"{key}_{name}"].shape == shapes.get(name, (FRAMES,))
+        assert json.loads(str(truth[f"{key}_identity"]))["name"] == f"test-0000-{key}"
+        assert truth[f"{key}_aperture"][~truth[f"{key}_speaking"]].max(initial=0) < 0.06
+    turns = json.loads(str(truth["transcript"]))
+    assert set(turns[0]) == {"speaker", "text", "emotion", "start_frame", "end_frame"}
+    speaking = truth[f"{turns[0]['speaker']}_speaking"]
+    assert speaking[turns[0]["start_frame"] + 1 : turns[0]["end_frame"] - 1].all()
+
+
+def test_finished_conversations_are_not_rendered_again(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(render, "perform", lambda *_: pytest.fail("rendered again"))
+    job = render.Job(folder.parents[1], "test", 0, SECONDS, seed=1, size=64)
+    assert render.render_conversation(job) == folder

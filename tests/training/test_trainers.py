@@ -1,0 +1,140 @@
+"""The trainers learn, resume as if never interrupted, and leave checkpoints that load."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from tests.sizes import tiny
+from training import stage1, stage2, vae
+from training.data import due_emotions, tracks
+from training.loop import LoopConfig, averaged_weights
+from visavis import checkpoint, config
+from visavis.nn.echo import load_echo, load_vae
+
+CONFIG = tiny()
+FRAMES = 50
+LOOP = LoopConfig(steps=6, learning_rate=1e-3, warmup_steps=1, save_every=3, report_every=1)
+
+
+@pytest.fixture(autouse=True)
+def tiny_size(monkeypatch):
+    monkeypatch.setitem(config.SIZES, "tiny", tiny)
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    """A cache of two conversations a split: a square mouth that opens with the voice."""
+    folder = tmp_path_factory.mktemp("cache")
+    generator = np.random.default_rng(0)
+    for split in ("train", "test"):
+        for number in range(2):
+            conversation = folder / split / f"conversation_{number:04d}"
+            for person in "ab":
+                write_track(conversation / person, generator)
+            (conversation / "done").touch()
+    return folder
+
+
+def write_track(folder, generator):
+    folder.mkdir(parents=True)
+    size, blocks = CONFIG.image_size, FRAMES // CONFIG.block_frames
+    aperture = np.abs(np.sin(np.arange(FRAMES) * generator.uniform(0.3, 0.6)))
+    frames = np.broadcast_to(
+        generator.integers(60, 200, 3, np.uint8), (FRAMES, size, size, 3)
+    ).copy()
+    for n, opening in enumerate(aperture):
+        half = int(1 + 4 * opening)
+        frames[n, 22 - half : 22 + half, 12:20] = 20
+    width = (CONFIG.audio.feature_frames, CONFIG.audio.feature_width)
+    features = generator.standard_normal((blocks, *width)).astype(np.float16)
+    np.save(folder / "frames.npy", frames)
+    np.save(folder / "avatar_features.npy", features)
+    np.save(folder / "user_features.npy", features)
+    np.savez(
+        folder / "truth.npz",
+        aperture=aperture,
+        speaking=aperture > 0.1,
+        emotion=np.full(FRAMES, "happy"),
+    )
+
+
+def vae_settings(**changes):
+    return vae.VAETraining(size="tiny", batch=4, loop=dataclasses.replace(LOOP, **changes))
+
+
+@pytest.fixture(scope="module")
+def vae_folder(cache, tmp_path_factory):
+    config.SIZES["tiny"] = tiny
+    return vae.train(cache, tmp_path_factory.mktemp("vae"), vae_settings())
+
+
+def test_a_resumed_run_equals_an_uninterrupted_one(cache, tmp_path, monkeypatch):
+    vae.train(cache, tmp_path / "whole", vae_settings())
+
+    class Killed(Exception):
+        pass
+
+    real, calls = vae.draw, []
+
+    def killed_at_step_4(*arguments):
+        calls.append(arguments)
+        if len(calls) == 5:
+            raise Killed
+        return real(*arguments)
+
+    monkeypatch.setattr(vae, "draw", killed_at_step_4)
+    with pytest.raises(Killed):
+        vae.train(cache, tmp_path / "killed", vae_settings())
+    monkeypatch.setattr(vae, "draw", real)
+    vae.train(cache, tmp_path / "killed", vae_settings())
+    whole, step = averaged_weights(tmp_path / "whole")
+    resumed, resumed_step = averaged_weights(tmp_path / "killed")
+    assert step == resumed_step == LOOP.steps
+    for name, weight in whole.items():
+        torch.testing.assert_close(resumed[name], weight, rtol=0, atol=0)
+
+
+def test_the_vae_learns(cache, tmp_path):
+    folder = vae.train(cache, tmp_path, vae_settings(steps=60, save_every=60))
+    trained = load_vae(folder)
+    pictures = vae.draw(tracks(cache, "test"), 16, 0.0)
+    psnr, _ = vae.validate(trained, pictures)
+    untrained, _ = vae.validate(vae.VAE(CONFIG), pictures)
+    assert psnr > untrained + 3
+    latents = trained.encode(vae.draw(tracks(cache, "train"), 64, 0.0))
+    assert abs(float(latents.mean())) < 0.3 and 0.5 < float(latents.std()) < 2
+
+
+def test_both_stages_run_and_stage_2_keeps_what_it_should(cache, vae_folder, tmp_path):
+    settings = stage1.Stage1Training(size="tiny", batch=4, report_every=3, loop=LOOP)
+    first = stage1.train(cache, vae_folder, tmp_path / "stage1", settings)
+    manifest = checkpoint.load(first, "echo").manifest
+    assert manifest["step"] == LOOP.steps and "mouth_r" in manifest["metrics"]
+
+    settings2 = stage2.Stage2Training(
+        conversations=2, stretch_blocks=3, loss_blocks=1, report_every=3, loop=LOOP
+    )
+    second = stage2.train(cache, vae_folder, first, tmp_path / "stage2", settings2)
+    before, after = load_echo(first).state_dict(), load_echo(second).state_dict()
+    moved = {name for name in before if (before[name] != after[name]).any()}
+    for part in ("lcu_encoder.perception", "affect_encoder", "user_attention", "sdcm.gate"):
+        assert any(part in name for name in moved), part
+
+
+def test_stage_1_teaches_nothing_about_the_user(cache, vae_folder, tmp_path):
+    settings = stage1.Stage1Training(size="tiny", batch=4, loop=LOOP)
+    folder = stage1.train(cache, vae_folder, tmp_path, settings)
+    weights = load_echo(folder).state_dict()
+    outs = [w for name, w in weights.items() if "user_attention.out" in name]
+    assert outs and not any(w.any() for w in outs)
+
+
+def test_due_emotions_follow_the_turns():
+    turns = [
+        {"speaker": "a", "emotion": "sad", "start_frame": 2, "end_frame": 4},
+        {"speaker": "b", "emotion": "happy", "start_frame": 6, "end_frame": 8},
+    ]
+    assert list(due_emotions(turns, "b", 8)) == ["neutral"] * 2 + ["concerned"] * 4 + ["happy"] * 2
+    assert list(due_emotions(turns, "a", 8)) == ["neutral"] * 2 + ["sad"] * 4 + ["happy"] * 2

@@ -1,0 +1,1 @@
+"""The synthetic training corpus: two people talking and listening, with exact ground truth."""
