@@ -136,6 +136,8 @@ def _scheduling(model: ModelContract, config: EchoConfig, threads: int) -> Itera
     yield "dynamic_batching { }"
     if model.kind == "onnx":
         yield _parameter("intra_op_thread_count", threads)
+        yield "# Read only by this project's own backend; see visavis/serving/network.py"
+        yield _parameter("rows_per_pass", 1)
     else:
         yield _parameter("denoiser_max_batch_size", DENOISER_MAX_BATCH_SIZE)
 

@@ -19,7 +19,9 @@ def tiny() -> EchoConfig:
         image_size=32,
         latent_channels=4,
         latent_size=4,
-        audio=AudioEncoderConfig(width=16, layers=2, heads=2, window_frames=12, tapped_layers=(1, 2)),
+        audio=AudioEncoderConfig(
+            width=16, layers=2, heads=2, window_frames=12, tapped_layers=(1, 2)
+        ),
         vae=VAEConfig(
             encoder_widths=(8, 8),
             encoder_depths=(1, 1),
@@ -32,7 +34,13 @@ def tiny() -> EchoConfig:
         ),
         affect=AffectConfig(width=16, heads=2, layers=1, vocabulary=64, max_words=8, tokens=2),
         denoiser=DenoiserConfig(
-            width=32, depth=2, heads=2, mlp_ratio=2, patch=2, stem_width=8, reference_tokens=4,
+            width=32,
+            depth=2,
+            heads=2,
+            mlp_ratio=2,
+            patch=2,
+            stem_width=8,
+            reference_tokens=4,
             gate_groups=4,
         ),
     )

@@ -38,7 +38,9 @@ def test_weights_are_stored_once(exported, name):
     _, paths = exported
     model = onnx.load(paths[name], load_external_data=False)
     inside = sum(
-        np.prod(w.dims) for w in model.graph.initializer if w.data_location != onnx.TensorProto.EXTERNAL
+        np.prod(w.dims)
+        for w in model.graph.initializer
+        if w.data_location != onnx.TensorProto.EXTERNAL
     )
     outside = [w for w in model.graph.initializer if w.data_location == onnx.TensorProto.EXTERNAL]
     assert outside, "no weight points into the checkpoint"

@@ -1,0 +1,57 @@
+"""The real networks, untrained and small, exported from torch and served."""
+
+import threading
+
+import pytest
+
+from export.repository import check, write
+from tests.integration import plain
+from tests.integration.conftest import CONFIG, FREE
+from tests.integration.stream import Stream, new_id, text
+from tests.integration.test_sessions import OPTIONS, TURNS, signals
+from visavis.serving.server import Server
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory):
+    """A repository of the real networks."""
+    pytest.importorskip("torch")
+    from export.networks import random_networks
+    from export.onnx import export_network
+
+    folder = tmp_path_factory.mktemp("exported")
+    write(folder, CONFIG, threads=1)
+    for name, network in random_networks(CONFIG).items():
+        export_network(name, network, CONFIG, folder / name / "1")
+    return folder
+
+
+def test_an_exported_repository_serves_what_its_files_say(exported, portrait):
+    """And sessions that run side by side, sharing batches, do not change each other's bits."""
+    assert check(exported, CONFIG) == []
+    expected = [
+        plain.conversation(exported, portrait, signals(seed), text(OPTIONS), text(TURNS))
+        for seed in range(3)
+    ]
+    answers = [{}, {}, {}]
+
+    def talk(url, seed):
+        with Stream(url) as stream:
+            answer = stream.ask(
+                new_id(),
+                start=True,
+                end=True,
+                options=text(OPTIONS),
+                transcript=text(TURNS),
+                **portrait,
+                **signals(seed),
+            )
+            answers[seed] = answer.frames
+
+    with Server(exported, ports=FREE, stop_timeout_s=2) as server:
+        threads = [threading.Thread(target=talk, args=(server.grpc_url, k)) for k in range(3)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert answers == expected

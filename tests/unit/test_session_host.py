@@ -1,0 +1,266 @@
+"""Sessions on a server, without a server: whose turn it is, who gets in, and what goes wrong."""
+
+import asyncio
+import json
+import threading
+from typing import Any
+
+import numpy as np
+import pytest
+import simplejpeg
+
+from tests.fakes.echo import hashing
+from tests.sizes import tiny
+from visavis.affect import AffectError, LexiconAffect
+from visavis.contract import contracts
+from visavis.serving.errors import ServerFull, SessionNotFound, StageFailed, text_of
+from visavis.serving.session_host import Message, SessionHost
+from visavis.session import SessionError
+
+CONFIG = tiny()
+MODELS = {name: hashing(model) for name, model in contracts(CONFIG).items()}
+
+
+def call(model, inputs, outputs):
+    """All models, by a hash."""
+    found = MODELS[model]({name: array[0] for name, array in inputs.items()})
+    return {name: found[name][None] for name in outputs}
+
+
+class Reply:
+    """Keeps what is sent; `cancel_after` blocks the client has gone."""
+
+    def __init__(self, cancel_after=10**9):
+        self.sent, self.errors, self.closed, self.cancel_after = [], [], False, cancel_after
+
+    def send(self, tensors):
+        assert not self.closed
+        self.sent.append(tensors)
+
+    def fail(self, error):
+        self.errors.append(error)
+
+    def close(self):
+        self.closed = True
+
+    def is_cancelled(self):
+        return len(self.sent) >= self.cancel_after
+
+    @property
+    def frames(self):
+        return [image for tensors in self.sent for image in tensors.get("images", ())]
+
+
+@pytest.fixture
+def make_host():
+    hosts = []
+
+    def make(call=call, **limits):
+        hosts.append(SessionHost(CONFIG, call, limits.pop("affect", LexiconAffect()), **limits))
+        return hosts[-1]
+
+    yield make
+    for host in hosts:
+        host.close()
+
+
+def text(value):
+    return np.array([json.dumps(value).encode()], np.object_)
+
+
+def portrait() -> dict[str, Any]:
+    rng = np.random.default_rng(0)
+    return {
+        "portrait": rng.integers(0, 256, (32, 32, 3), np.uint8),
+        "region_centers": np.array([[0.5, 0.7], [0.5, 0.5]], np.float32),
+    }
+
+
+def audio(frames=30, seed=0):
+    rng = np.random.default_rng(seed)
+    return rng.uniform(-1, 1, frames * 640).astype(np.float32)
+
+
+def ask(host, session_id="a", start=False, end=False, reply=None, **tensors):
+    reply = reply or Reply()
+    asyncio.run(host.serve(Message(session_id, start, end, tensors), reply))
+    assert reply.closed
+    return reply
+
+
+def whole(host, **tensors):
+    """A conversation in one message."""
+    return ask(host, start=True, end=True, **{**portrait(), "avatar_audio": audio(), **tensors})
+
+
+def test_a_conversation_from_start_to_end(make_host):
+    host = make_host()
+    assert not ask(host, start=True, **portrait()).sent
+    frames = ask(host, avatar_audio=audio()).frames + ask(host, end=True).frames
+    assert len(frames) == 30
+    assert host.slots == {}
+    assert frames == whole(host).frames
+
+
+def test_pictures_are_jpeg_or_raw(make_host):
+    host = make_host()
+
+    def made(**options):
+        return whole(host, options=text(options))
+
+    raw, jpeg = made(image_format="raw"), made(jpeg_quality=100)
+    firsts = [tensors["first_frame"].tolist() for tensors in raw.sent]
+    assert firsts == [[first] for first in range(0, 30, 5)]
+    ours = np.frombuffer(raw.frames[0], np.uint8).reshape(32, 32, 3)
+    theirs = simplejpeg.decode_jpeg(jpeg.frames[0])
+    assert np.abs(ours.astype(int) - theirs).mean() < 30  # noise is hard on JPEG, order is not
+
+
+def test_messages_of_one_session_wait_for_each_other_and_others_do_not(make_host):
+    entered, release = threading.Event(), threading.Event()
+
+    def slow(model, inputs, outputs):
+        if model == "echo" and not entered.is_set():
+            entered.set()
+            assert release.wait(10)
+        return call(model, inputs, outputs)
+
+    host = make_host(slow)
+
+    async def scenario():
+        def send(session_id, start=False, end=False, **tensors):
+            reply = Reply()
+            message = Message(session_id, start, end, tensors)
+            return reply, asyncio.create_task(host.serve(message, reply))
+
+        first, one = send("a", start=True, **portrait(), avatar_audio=audio(20))
+        await asyncio.to_thread(entered.wait, 10)
+        second, two = send("a", end=True, avatar_audio=audio(10, seed=1))
+        other, three = send("b", start=True, end=True, **portrait(), avatar_audio=audio(10))
+        await three
+        assert len(other.frames) == 10
+        assert not second.closed
+        release.set()
+        await asyncio.gather(one, two)
+        return first.frames + second.frames
+
+    frames = asyncio.run(scenario())
+    both = np.concatenate([audio(20), audio(10, seed=1)])
+    assert frames == whole(host, avatar_audio=both).frames
+
+
+def test_bad_input_changes_nothing(make_host):
+    host = make_host()
+    ask(host, start=True, **portrait())
+    frames = ask(host, avatar_audio=audio(20)).frames
+    bads: list[dict[str, Any]] = [
+        {"avatar_audio": audio(5) + np.nan},
+        {"avatar_audio": audio(5), "transcript": text([{"role": "?"}])},
+        {"options": text({})},
+        {"transcript": np.array([b"\xff"], np.object_)},
+    ]
+    for bad in bads:
+        (error,) = ask(host, **bad).errors
+        assert text_of(error).startswith("[INVALID_ARG] ")
+    frames += ask(host, end=True, avatar_audio=audio(10, seed=1)).frames
+    both = np.concatenate([audio(20), audio(10, seed=1)])
+    assert frames == whole(host, avatar_audio=both).frames
+
+
+@pytest.mark.parametrize(
+    ("tensors", "message"),
+    [
+        ({}, "without portrait and region_centers"),
+        ({"portrait": portrait()["portrait"]}, "without region_centers"),
+        ({**portrait(), "snapshot": np.zeros(9, np.uint8)}, "portrait, region_centers"),
+        ({"snapshot": np.zeros(9, np.uint8)}, "something else"),
+        ({**portrait(), "options": text({"sed": 1})}, "unknown keys sed"),
+    ],
+)
+def test_a_bad_start_leaves_no_session(make_host, tensors, message):
+    host = make_host()
+    (error,) = ask(host, start=True, **tensors).errors
+    assert isinstance(error, SessionError)
+    assert message in str(error)
+    assert host.slots == {}
+
+
+def test_a_message_without_start_is_not_found(make_host):
+    (error,) = ask(make_host(), avatar_audio=audio()).errors
+    assert isinstance(error, SessionNotFound)
+
+
+def test_a_full_server_says_so(make_host):
+    host = make_host(max_sessions=2)
+    for session_id in "ab":
+        assert not ask(host, session_id, start=True, **portrait()).errors
+    (error,) = ask(host, "c", start=True, **portrait()).errors
+    assert isinstance(error, ServerFull)
+    assert not ask(host, "a", start=True, **portrait()).errors  # a restart takes no new place
+    ask(host, "b", end=True)
+    assert not ask(host, "c", start=True, **portrait()).errors
+
+
+def test_a_silent_session_is_forgotten(make_host):
+    now_s = 0.0
+    host = make_host(idle_s=60.0, clock=lambda: now_s)
+    ask(host, start=True, **portrait())
+    now_s = 59.0
+    assert not ask(host, avatar_audio=audio(1)).errors
+    now_s = 120.0
+    (error,) = ask(host, avatar_audio=audio(1)).errors
+    assert isinstance(error, SessionNotFound)
+
+
+def test_a_cancelled_request_stops_at_the_next_block_and_the_session_goes_on(make_host):
+    host = make_host()
+    ask(host, start=True, **portrait())
+    stopped = ask(host, avatar_audio=audio(), reply=Reply(cancel_after=2))
+    assert len(stopped.frames) == 10
+    rest = ask(host, end=True)
+    assert stopped.frames + rest.frames == whole(host).frames
+
+
+def test_a_snapshot_goes_on_elsewhere(make_host):
+    host = make_host()
+    ask(host, start=True, **portrait(), options=text({"seed": 9}))
+    first = ask(host, avatar_audio=audio(20), want_snapshot=np.array([True]))
+    snapshot = first.sent[-1]["snapshot"]
+    here = ask(host, end=True)
+    there = ask(make_host(), start=True, end=True, snapshot=snapshot)
+    assert here.frames == there.frames != []
+
+
+def test_a_snapshot_at_the_end_is_refused(make_host):
+    reply = whole(make_host(), want_snapshot=np.array([True]))
+    assert not reply.sent
+    assert "ask earlier" in str(reply.errors[0])
+
+
+def test_a_failing_stage_is_named_and_can_be_tried_again(make_host):
+    broken = True
+
+    def flaky(model, inputs, outputs):
+        if model == "echo" and broken and inputs["block_index"][0, 0] == 2:
+            raise StageFailed("echo: got the error 'boom'")
+        return call(model, inputs, outputs)
+
+    host = make_host(flaky)
+    first = ask(host, start=True, **portrait(), avatar_audio=audio())
+    assert text_of(first.errors[0]).startswith("[INTERNAL] echo: got the error")
+    broken = False
+    frames = first.frames + ask(host, end=True).frames
+    assert frames == whole(host).frames
+
+
+def test_a_silent_language_model_is_replaced_by_the_lexicon(make_host):
+    class Broken:
+        def describe(self, history):
+            raise AffectError("down")
+
+    turns: dict[str, Any] = {
+        "transcript": text([{"role": "user", "text": "So sad!", "start_s": 0.0}])
+    }
+    replies = [whole(host, **turns) for host in (make_host(affect=Broken()), make_host())]
+    assert not replies[0].errors
+    assert replies[0].frames == replies[1].frames

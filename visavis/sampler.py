@@ -1,0 +1,27 @@
+"""This is where noise becomes latents: the one sampling loop of training, export and serving.
+
+Flow matching on straight paths, x_t = (1 - t) x_0 + t noise, by a network that predicts x_0
+(Liu et al., 2022, arXiv 2209.03003). Arithmetic operators only, so the arrays may be torch's or
+numpy's and `denoise` a network, an ONNX Runtime session or a call to a server.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any
+
+from visavis.guidance import Denoise
+
+
+def sample(denoise: Denoise, noise: Any, schedule: Sequence[float]) -> Any:
+    """Euler steps along `schedule` (1 … 0) from `noise`: (...) float32 -> x_0 of the same shape.
+
+    `denoise(x_t, t)` predicts x_0. Noise comes in as an argument, so a run repeats bit for bit.
+    """
+    x_t = noise
+    for t, t_next in pairwise(schedule):
+        x_0 = denoise(x_t, t)
+        v = (x_t - x_0) / t
+        x_t = x_t + (t_next - t) * v
+    return x_t

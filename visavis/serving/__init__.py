@@ -1,0 +1,1 @@
+"""What the Triton Python models import, and what starts the server. No torch."""

@@ -1,0 +1,34 @@
+"""The Python-based backend `onnxruntime`: serves every model of `backend: "onnxruntime"`.
+
+Triton takes it only where its own backend (`libtriton_onnxruntime.so`) is absent, so the same model
+repository loads in NVIDIA's container. The work is in `visavis.serving.network`.
+"""
+
+import json
+from pathlib import Path
+
+import triton_python_backend_utils as pb_utils
+
+from visavis.serving.network import Network
+from visavis.serving.tensors import respond
+
+
+class TritonPythonModel:
+    """One ONNX file."""
+
+    def initialize(self, args):
+        config = json.loads(args["model_config"])
+        folder = Path(args["model_repository"]) / args["model_version"]
+        values = {name: value["string_value"] for name, value in config["parameters"].items()}
+        self.network = Network(
+            folder / config["default_model_filename"],
+            threads=int(values["intra_op_thread_count"]),
+            rows_per_pass=int(values.get("rows_per_pass", 1)),
+        )
+        problems = self.network.problems(config)
+        if problems:
+            raise pb_utils.TritonModelException("\n".join(problems))
+        self.network.warm_up(config)
+
+    def execute(self, requests):
+        return respond(requests, self.network.run_all)

@@ -1,0 +1,368 @@
+"""This is where Triton Inference Server is started and stopped on this machine, no container.
+
+    with Server("model_repository") as server:
+        ...  # server.grpc_url, server.http_url
+
+The wheel `nvidia-pytriton` carries the real `tritonserver` with its Python backend, but not the
+ONNX Runtime backend; a folder beside the Python backend takes its place (`backend_onnxruntime`).
+The server's Python models run in the environment of the Python that starts the server.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import sysconfig
+import tempfile
+import threading
+import time
+import urllib.request
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+LOG = logging.getLogger(__name__)
+
+SHARED_MEMORY = Path("/dev/shm")
+PACKAGE_ROOT = Path(__file__).parents[2]
+ONNX_BACKEND = Path(__file__).parent / "backend_onnxruntime"
+POLL_S = 0.1
+KILL_S = 2.0  # how long killed processes may take to go; under a careless init some never do
+LOG_LINES = 20  # of the server's log, in an error
+ERROR_LINE = re.compile(r"E\d{4} ")
+
+
+class LaunchError(RuntimeError):
+    """The server could not be started, or ended by itself."""
+
+
+@dataclass(frozen=True)
+class Ports:
+    """TCP ports on the server's address; 0 takes a free one."""
+
+    grpc: int = 8001
+    http: int = 8000
+    metrics: int = 8002
+
+
+class Server:
+    """One running server; a context manager.
+
+    Args:
+        repository: the model repository.
+        host: the address to listen on. Only this machine by default: Triton has no users.
+        ports: where.
+        start_timeout_s: how long all models together may take to load.
+        stop_timeout_s: how long it may take to stop before it is killed. Triton waits that long
+            for the end of every open session.
+        config_name: serve `configs/<config_name>.pbtxt` of the models that have one.
+        log: where the server's log goes; None keeps it in a temporary file for errors.
+        arguments: further arguments of `tritonserver`.
+    """
+
+    def __init__(
+        self,
+        repository: str | Path,
+        *,
+        host: str = "127.0.0.1",
+        ports: Ports | None = None,
+        start_timeout_s: float = 120.0,
+        stop_timeout_s: float = 5.0,
+        config_name: str | None = None,
+        log: str | Path | None = None,
+        arguments: tuple[str, ...] = (),
+    ):
+        self.repository = Path(repository).resolve()
+        self.host = host
+        self.ports = ports or Ports()
+        self.start_timeout_s = start_timeout_s
+        self.stop_timeout_s = stop_timeout_s
+        self.config_name = config_name
+        self.arguments = arguments
+        # The regions' names are ours alone, so that cleaning up touches no other server's.
+        self.region_prefix = f"visavis_{uuid.uuid4().hex[:12]}_"
+        self.work: Path | None = None
+        self.log = Path(log) if log else None
+        self.process: subprocess.Popen | None = None
+
+    @property
+    def grpc_url(self) -> str:
+        """host:port of gRPC."""
+        return f"{self.host}:{self.ports.grpc}"
+
+    @property
+    def http_url(self) -> str:
+        """Base address of HTTP."""
+        return f"http://{self.host}:{self.ports.http}"
+
+    @property
+    def metrics_url(self) -> str:
+        """Address of the Prometheus metrics."""
+        return f"http://{self.host}:{self.ports.metrics}/metrics"
+
+    def __enter__(self) -> Server:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """Start the server and return when every model is ready.
+
+        Raises:
+            LaunchError: something is missing (`visavis.serving.doctor` lists it), a port is
+                taken, a model does not load, or loading takes too long.
+        """
+        check_environment()
+        if not self.repository.is_dir():
+            raise LaunchError(
+                f"{self.repository}: got no folder, expected a model repository; write one with "
+                "`python -m export.repository`"
+            )
+        self.ports = free_ports(self.host, self.ports)
+        self.work = Path(tempfile.mkdtemp(prefix="visavis-server-"))
+        self.log = self.log or self.work / "server.log"
+        try:
+            with self.log.open("ab") as log:
+                self.process = subprocess.Popen(
+                    self._command(assemble_backends(self.work / "backends")),
+                    env=environment(),
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                    start_new_session=True,  # a group of its own, stubs included
+                )
+            self._await_readiness()
+        except BaseException:  # Ctrl-C while loading leaves nothing behind either
+            self.stop()
+            raise
+
+    def stop(self) -> None:
+        """End the server and all its processes, and free its shared memory. May be called twice."""
+        process, self.process = self.process, None
+        if process is not None:
+            _signal_group(process.pid, signal.SIGTERM)
+            try:
+                process.wait(self.stop_timeout_s)
+            except subprocess.TimeoutExpired:
+                LOG.warning("the server did not stop in %g s; killing it", self.stop_timeout_s)
+            finally:
+                _kill_group(process)
+        for region in SHARED_MEMORY.glob(f"{self.region_prefix}*"):
+            region.unlink(missing_ok=True)
+        work, self.work = self.work, None
+        if work is not None:
+            shutil.rmtree(work, ignore_errors=True)
+
+    def wait(self) -> None:
+        """Block until the server ends by itself; LaunchError then, with the end of its log."""
+        assert self.process is not None, "start() comes first"
+        code = self.process.wait()
+        raise LaunchError(f"tritonserver: got exit code {code}, expected it to run\n{self.tail()}")
+
+    def tail(self) -> str:
+        """What the server's log says of errors, or else its last lines."""
+        if self.log is None or not self.log.is_file():
+            return ""
+        lines = self.log.read_text(errors="replace").splitlines()
+        errors = [line for line in lines if ERROR_LINE.match(line)]
+        return "\n".join((errors or lines)[-LOG_LINES:])
+
+    def _command(self, backends: Path) -> list[str]:
+        flags = {
+            "model-repository": self.repository,
+            "backend-directory": backends,
+            "http-address": self.host,
+            "http-port": self.ports.http,
+            "grpc-address": self.host,
+            "grpc-port": self.ports.grpc,
+            "metrics-address": self.host,
+            "metrics-port": self.ports.metrics,
+            "allow-gpu-metrics": "false",
+            "exit-on-error": "true",
+            "exit-timeout-secs": max(1, int(self.stop_timeout_s) - 1),
+            "log-verbose": 0,
+        }
+        if self.config_name:
+            flags["model-config-name"] = self.config_name
+        regions = [
+            f"--backend-config={backend},shm-region-prefix-name={self.region_prefix}"
+            for backend in ("python", "onnxruntime")
+        ]
+        return [
+            str(binary()),
+            *(f"--{name}={value}" for name, value in flags.items()),
+            *regions,
+            # The configs are complete; completing them would start every model's process twice.
+            "--disable-auto-complete-config",
+            *self.arguments,
+        ]
+
+    def _await_readiness(self) -> None:
+        assert self.process is not None
+        deadline_s = time.monotonic() + self.start_timeout_s
+        while time.monotonic() < deadline_s:
+            if self.process.poll() is not None:
+                raise LaunchError(
+                    f"tritonserver: got exit code {self.process.returncode}, expected every model "
+                    f"to load; the log says why\n{self.tail()}"
+                )
+            if self.is_ready():
+                return
+            time.sleep(POLL_S)
+        raise LaunchError(
+            f"tritonserver: got no readiness in {self.start_timeout_s:g} s, expected all models "
+            f"loaded; give it more time or read the log\n{self.tail()}"
+        )
+
+    def is_ready(self) -> bool:
+        """Whether the health endpoint says that every model is ready."""
+        try:
+            with urllib.request.urlopen(f"{self.http_url}/v2/health/ready", timeout=1.0):
+                return True
+        except OSError:
+            return False
+
+
+@contextmanager
+def stopped_by_signals() -> Iterator[None]:
+    """Within, SIGTERM raises SystemExit, as Ctrl-C raises KeyboardInterrupt: `with` cleans up."""
+
+    def leave(number: int, _frame: object) -> None:
+        raise SystemExit(128 + number)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield  # only the main thread may set handlers
+        return
+    before = signal.signal(signal.SIGTERM, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def serve(server: Server, started: Callable[[], object] = lambda: None) -> None:
+    """Run `server` until Ctrl-C, SIGTERM or its own end, and leave nothing behind.
+
+    `started` is called once every model is ready.
+    """
+    with stopped_by_signals(), server:
+        started()
+        server.wait()
+
+
+# What the server is made of
+
+
+def wheel() -> Path:
+    """The folder of `nvidia-pytriton`'s server; LaunchError when it is not installed."""
+    spec = importlib.util.find_spec("pytriton")  # found, not imported: importing takes a second
+    if spec is None or spec.origin is None:
+        raise LaunchError(
+            "nvidia-pytriton: got no such package, expected it, as it carries tritonserver; "
+            "pip install 'visavis[serve]'"
+        )
+    return Path(spec.origin).parent / "tritonserver"
+
+
+def binary() -> Path:
+    """The `tritonserver` executable."""
+    return wheel() / "bin" / "tritonserver"
+
+
+def stub() -> Path:
+    """The process in which a Python model runs, for this Python's version."""
+    version = f"{sys.version_info.major}.{sys.version_info.minor}"
+    return wheel() / "python_backend_stubs" / version / "triton_python_backend_stub"
+
+
+def check_environment() -> None:
+    """LaunchError unless this Python can be the server's."""
+    if int(np.__version__.split(".")[0]) >= 2:
+        raise LaunchError(
+            f"numpy: got {np.__version__}, expected below 2, with which this server's tensors "
+            "arrive empty without a word; pip install 'numpy<2'"
+        )
+    if not stub().is_file():
+        raise LaunchError(
+            f"Python: got {sys.version.split()[0]}, expected one of "
+            f"{', '.join(sorted(p.name for p in stub().parents[1].iterdir()))}, for which "
+            "nvidia-pytriton has a stub; use one of these"
+        )
+
+
+def assemble_backends(directory: Path) -> Path:
+    """A backend directory: the wheel's for Python with this Python's stub, and ours for ONNX."""
+    shutil.copytree(wheel() / "backends", directory)
+    shutil.copy(stub(), directory / "python" / stub().name)
+    shutil.copytree(ONNX_BACKEND, directory / "onnxruntime")
+    return directory
+
+
+def environment() -> dict[str, str]:
+    """The server's variables: its libraries, and this Python with all that it can import."""
+    libraries = [
+        wheel().parents[1] / "nvidia_pytriton.libs",
+        sysconfig.get_config_var("LIBDIR"),  # else the stub takes the system's Python library
+    ]
+    imports = [PACKAGE_ROOT, *(path for path in sys.path if path)]
+    added = {
+        "LD_LIBRARY_PATH": os.pathsep.join(map(str, libraries)),
+        "PYTHONPATH": os.pathsep.join(map(str, dict.fromkeys(imports))),
+        "PATH": str(Path(sys.executable).parent),
+    }
+    for name in ("LD_LIBRARY_PATH", "PATH"):
+        added[name] = os.pathsep.join(filter(None, (added[name], os.environ.get(name))))
+    return {**os.environ, **added}
+
+
+def free_ports(host: str, ports: Ports) -> Ports:
+    """`ports` with free ones for 0; LaunchError when one is taken."""
+    with ExitStack() as held:  # all at once, or the same free port would be found three times
+        found = {
+            name: _bound(held.enter_context(socket.socket()), host, name, port)
+            for name, port in vars(ports).items()
+        }
+    return Ports(**found)
+
+
+def _bound(probe: socket.socket, host: str, name: str, port: int) -> int:
+    probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the server does
+    try:
+        probe.bind((host, port))
+    except OSError as error:
+        raise LaunchError(
+            f"{name} port: got {host}:{port}, which cannot be used ({error}), expected a free "
+            "one; stop what listens there or choose another"
+        ) from error
+    return probe.getsockname()[1]
+
+
+def _signal_group(group: int, number: int) -> bool:
+    """Send a signal to all processes of a group; False when there are none."""
+    try:
+        os.killpg(group, number)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def _kill_group(leader: subprocess.Popen) -> None:
+    """Kill what is left of a group and wait until it is gone, as its memory is freed next."""
+    _signal_group(leader.pid, signal.SIGKILL)
+    leader.wait()
+    deadline_s = time.monotonic() + KILL_S
+    while _signal_group(leader.pid, 0) and time.monotonic() < deadline_s:
+        time.sleep(POLL_S)

@@ -1,0 +1,312 @@
+"""This is where conversations live on a server: a SessionState by correlation id.
+
+Requests of one session run one after the other, those of different sessions side by side. Triton
+neither tells a model that it dropped a sequence nor bounds how many run, so expiry and admission
+are kept here. `visavis.session` moves the states; this file knows nothing of Triton.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from typing import Protocol
+
+import numpy as np
+import simplejpeg
+
+from visavis import session
+from visavis.affect import AffectError, AffectModel, LexiconAffect, Turn, word_ids
+from visavis.config import EchoConfig
+from visavis.contract import contracts
+from visavis.messages import (
+    Options,
+    SessionError,
+    check_portrait,
+    check_tensor,
+    parse_options,
+    parse_transcript,
+    session_inputs,
+)
+from visavis.serving.errors import ServerFull, SessionNotFound
+from visavis.session import SessionState
+from visavis.snapshot import from_bytes, to_bytes
+
+LOG = logging.getLogger(__name__)
+
+Arrays = Mapping[str, np.ndarray]
+Call = Callable[[str, Arrays, Sequence[str]], Mapping[str, np.ndarray]]
+
+
+@dataclass(frozen=True)
+class Message:
+    """One request: `tensors` as in the contract of `echo_session`, only those that were sent."""
+
+    session_id: str
+    start: bool
+    end: bool
+    tensors: Arrays
+
+
+class Reply(Protocol):
+    """The way back to the client that sent a message."""
+
+    def send(self, tensors: Arrays) -> None:
+        """One response."""
+
+    def fail(self, error: Exception) -> None:
+        """An error, after which nothing follows."""
+
+    def close(self) -> None:
+        """Nothing follows; may be called again."""
+
+    def is_cancelled(self) -> bool:
+        """Whether the client has gone away or lost interest."""
+        ...
+
+
+class Watcher(Protocol):
+    """Who wants the host's figures."""
+
+    def sessions(self, count: int) -> None:
+        """How many sessions there are now."""
+
+    def block(self, seconds: float) -> None:
+        """One block was made."""
+
+
+@dataclass
+class Slot:
+    """One session's place. `users` counts the messages that hold or await its lock."""
+
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    state: SessionState | None = None
+    users: int = 0
+    last_used_s: float = 0.0
+
+
+class SessionHost:
+    """All conversations of one server.
+
+    Args:
+        config: the size that is served.
+        call: `call(model, inputs, outputs)` runs another model on arrays with a batch axis.
+        affect: Psi.
+        max_sessions: how many may be open; one more is refused with UNAVAILABLE.
+        idle_s: a session that is silent for longer is forgotten.
+        watcher: is told the number of sessions and the time of every block.
+        clock: seconds, monotonic.
+    """
+
+    def __init__(
+        self,
+        config: EchoConfig,
+        call: Call,
+        affect: AffectModel,
+        *,
+        max_sessions: int = 64,
+        idle_s: float = 300.0,
+        watcher: Watcher | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ):
+        self.config = config
+        self.call = call
+        self.affect = affect
+        self.max_sessions = max_sessions
+        self.idle_s = idle_s
+        self.watcher = watcher
+        self.clock = clock
+        self.slots: dict[str, Slot] = {}
+        self.outputs = {
+            name: [spec.name for spec in model.outputs] for name, model in contracts(config).items()
+        }
+        # A thread a session: Python's default pool has cores + 4 and would queue the others.
+        self.pool = ThreadPoolExecutor(max_sessions, thread_name_prefix="session")
+
+    async def serve(self, message: Message, reply: Reply) -> None:
+        """Answer one message. Never raises: an exception here would never reach the client."""
+        slot = None
+        try:
+            slot = self._slot(message)
+            slot.users += 1
+            async with slot.lock:
+                loop = asyncio.get_running_loop()
+                await loop.run_in_executor(self.pool, self._answer, slot, message, reply)
+        except Exception as error:
+            LOG.warning("session %s: %r", message.session_id, error)
+            reply.fail(error)
+        finally:
+            reply.close()
+            if slot is not None:
+                self._leave(slot, message)
+
+    def close(self) -> None:
+        """Let running blocks end and drop the rest."""
+        self.pool.shutdown(wait=True, cancel_futures=True)
+
+    # Places
+
+    def _slot(self, message: Message) -> Slot:
+        now_s = self.clock()
+        for session_id, slot in list(self.slots.items()):
+            if not slot.users and now_s - slot.last_used_s > self.idle_s:
+                del self.slots[session_id]
+                self._count()
+        known = self.slots.get(message.session_id)
+        if known is not None:
+            return known
+        if not message.start:
+            raise SessionNotFound(
+                f"session: got the unknown id {message.session_id!r}, expected one that was "
+                f"started and used within {self.idle_s:g} s; start it, or resume from a snapshot"
+            )
+        if len(self.slots) >= self.max_sessions:
+            raise ServerFull(
+                f"session: got one more than the {self.max_sessions} that this server holds, "
+                "expected a free place; try again later or on another server"
+            )
+        slot = self.slots[message.session_id] = Slot()
+        self._count()
+        return slot
+
+    def _leave(self, slot: Slot, message: Message) -> None:
+        slot.users -= 1
+        slot.last_used_s = self.clock()
+        if not slot.users and slot.state is None:
+            self.slots.pop(message.session_id, None)
+            self._count()
+
+    def _count(self) -> None:
+        if self.watcher is not None:
+            self.watcher.sessions(len(self.slots))
+
+    # One message, in a thread of the pool
+
+    def _answer(self, slot: Slot, message: Message, reply: Reply) -> None:
+        try:
+            slot.state = self._received(slot, message)
+            blocks = session.advance(slot.state, self._echo, self._affect_tokens)
+            begun_s = self.clock()
+            while not reply.is_cancelled() and (block := next(blocks, None)):
+                slot.state, frames = block
+                images = encoded(frames.images, slot.state.options)
+                reply.send(
+                    {"images": images, "first_frame": np.array([frames.first_frame], np.int64)}
+                )
+                begun_s = self._made_block(begun_s)
+            if _wants_snapshot(message):
+                reply.send({"snapshot": np.frombuffer(to_bytes(slot.state), np.uint8)})
+        finally:
+            if message.end:
+                slot.state = None
+
+    def _made_block(self, begun_s: float) -> float:
+        now_s = self.clock()
+        if self.watcher is not None:
+            self.watcher.block(now_s - begun_s)
+        return now_s
+
+    def _received(self, slot: Slot, message: Message) -> SessionState:
+        """The session's state with what the message brings; raises before anything changes."""
+        tensors = message.tensors
+        for name, array in tensors.items():
+            check_tensor(session_inputs(self.config)[name], array)
+        if message.end and _wants_snapshot(message):
+            raise SessionError(
+                "want_snapshot: got it with the conversation's end, expected it before, as "
+                "nothing is left to continue then; ask earlier"
+            )
+        if message.start:
+            state = self._started(tensors)
+        elif slot.state is not None:
+            state = slot.state
+            _refuse(tensors, ("options", "portrait", "region_centers", "snapshot"))
+        else:
+            raise SessionNotFound(
+                "session: got a message after its end or a failed start, expected a started "
+                "session; start it again"
+            )
+        state = session.append(
+            state,
+            avatar_audio=tensors.get("avatar_audio"),
+            user_audio=tensors.get("user_audio"),
+            user_video=tensors.get("user_video"),
+            transcript=parse_transcript(_text(tensors, "transcript")),
+        )
+        return session.finish(state) if message.end else state
+
+    def _started(self, tensors: Arrays) -> SessionState:
+        options = _text(tensors, "options")
+        if "snapshot" in tensors:
+            _refuse(tensors, ("portrait", "region_centers"))
+            state = from_bytes(tensors["snapshot"].tobytes(), self.config)
+            return replace(state, options=parse_options(options, self.config, state.options))
+        missing = [name for name in ("portrait", "region_centers") if name not in tensors]
+        if missing:
+            raise SessionError(
+                f"session: got a start without {' and '.join(missing)}, expected both portrait "
+                "and region_centers, or a snapshot; send them"
+            )
+        parsed = parse_options(options, self.config)
+        check_portrait(self.config, tensors["portrait"], tensors["region_centers"])
+        reference = self._call(
+            "enroll",
+            {"portrait": tensors["portrait"][None], "region_centers": tensors["region_centers"]},
+        )
+        return session.start(self.config, parsed, reference, self._affect_tokens(()))
+
+    # Other models
+
+    def _call(self, model: str, inputs: Arrays) -> dict[str, np.ndarray]:
+        batch = {name: array[None] for name, array in inputs.items()}
+        outputs = self.call(model, batch, self.outputs[model])
+        return {name: array[0] for name, array in outputs.items()}
+
+    def _echo(self, inputs: Arrays) -> dict[str, np.ndarray]:
+        return self._call("echo", inputs)
+
+    def _affect_tokens(self, history: Sequence[Turn]) -> np.ndarray:
+        try:
+            text = self.affect.describe(history)
+        except AffectError as error:  # a face without the best mood is better than none
+            LOG.warning("affect: %s; the built-in lexicon answers instead", error)
+            text = LexiconAffect().describe(history)
+        ids = word_ids(text, self.config.affect)
+        return self._call("affect_encoder", {"word_ids": ids})["affect_tokens"]
+
+
+def encoded(images: np.ndarray, options: Options) -> np.ndarray:
+    """Pictures (n, H, W, 3) uint8 -> (n,) bytes: JPEG, or the raw values row by row."""
+    if options.image_format == "raw":
+        pictures = [image.tobytes() for image in images]
+    else:
+        pictures = [
+            simplejpeg.encode_jpeg(np.ascontiguousarray(image), quality=options.jpeg_quality)
+            for image in images
+        ]
+    return np.array(pictures, np.object_)
+
+
+def _wants_snapshot(message: Message) -> bool:
+    return "want_snapshot" in message.tensors and bool(message.tensors["want_snapshot"].all())
+
+
+def _text(tensors: Arrays, name: str) -> str:
+    if name not in tensors:
+        return ""
+    try:
+        return tensors[name][0].decode()
+    except UnicodeDecodeError as error:
+        raise SessionError(f"{name}: got {error}, expected UTF-8; encode it so") from error
+
+
+def _refuse(tensors: Arrays, names: Sequence[str]) -> None:
+    sent = [name for name in names if name in tensors]
+    if sent:
+        raise SessionError(
+            f"{', '.join(sent)}: got it where it has no meaning, expected it only in the message "
+            "that starts a session, portrait and snapshot not together; leave it out"
+        )
