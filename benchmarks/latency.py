@@ -1,8 +1,8 @@
 """This is where one session's speed is measured: `python -m benchmarks.latency`.
 
-Boundary: from the client's call to a decoded picture in the client's hands, over gRPC on one machine,
-the client's own work (JPEG decoding, building requests) included; portrait alignment and reading files
-are not. The user's video is aligned before the clock starts.
+Boundary: from the client's call to a decoded picture in the client's hands, over gRPC on one
+machine, the client's own work (JPEG decoding, building requests) included; portrait alignment and
+reading files are not. The user's video is aligned before the clock starts.
 
 - *first frame*: from opening the session (portrait sent) to the first picture.
 - *throughput*: the conversation is streamed as fast as the server takes it.

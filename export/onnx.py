@@ -2,8 +2,8 @@
 
 `model.onnx` holds the graph alone. Its weights are external data that point *into* the
 `model.safetensors` beside it: one set of bytes, in half precision, from which the server runs the
-graph and from which torch can go on training. A cast to float32 stands behind every weight; runtimes
-fold it when they load, so computing stays in single precision.
+graph and from which torch can go on training. A cast to float32 stands behind every weight;
+runtimes fold it when they load, so computing stays in single precision.
 
 Opset 20 is the one portable artefact: opset 23's attention does not build in every TensorRT.
 """

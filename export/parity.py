@@ -1,13 +1,14 @@
 """This is where an exported file is held against the network it came from.
 
-Both get the same inputs, at two batch sizes; the figure is the greatest absolute difference over all
-outputs. Outputs are of order one, pictures of order 255 (where one grey level is rounding).
+Both get the same inputs, at two batch sizes; the figure is the greatest absolute difference over
+all outputs. Outputs are of order one, pictures of order 255 (where one grey level is rounding).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -55,7 +56,7 @@ def _error(
         outputs = network(*inputs.values())
     expected = outputs if isinstance(outputs, tuple) else (outputs,)
     names = [spec.name for spec in contract.outputs]
-    got = session.run(names, {name: tensor.numpy() for name, tensor in inputs.items()})
+    got: Any = session.run(names, {name: tensor.numpy() for name, tensor in inputs.items()})
     return max(
         float(np.abs(ours.numpy().astype(np.float64) - theirs.astype(np.float64)).max())
         for ours, theirs in zip(expected, got, strict=True)

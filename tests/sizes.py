@@ -1,4 +1,4 @@
-"""This is where a size small enough for tests is described: every part is there, nothing is wide."""
+"""This is where a size small enough for tests is described: every part, none of them wide."""
 
 from __future__ import annotations
 

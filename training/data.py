@@ -1,7 +1,8 @@
 """This is where a rendered corpus becomes arrays that training can draw from.
 
-`python -m training.data --corpus DIR --cache DIR --size nano` decodes each track once: frames at the
-size's resolution and the audio features of every block, exactly as the server would compute them.
+`python -m training.data --corpus DIR --cache DIR --size nano` decodes each track once: frames at
+the size's resolution and the audio features of every block, exactly as the server would compute
+them.
 
     cache/{train,test}/conversation_0007/a/frames.npy            (T, H, W, 3) uint8
                                            avatar_features.npy   (blocks, A, D) float16

@@ -8,8 +8,8 @@ training: MediaPipe's face detector and mesh for faces and mouths, dlib's embedd
 
 - `face_found`: share of frames in which a face is found.
 - `own_portrait_nearest`: share of frames nearer to their own portrait than to any other person's.
-- `mouth_r`: Pearson's r of the measured mouth aperture with the corpus's true one, mean over tracks;
-  `mouth_r_ceiling` is the same for the true video, which no avatar can beat by much.
+- `mouth_r`: Pearson's r of the measured mouth aperture with the corpus's true one, mean over
+  tracks; `mouth_r_ceiling` is the same for the true video, which no avatar can beat by much.
 - `mouth_at_rest`: share of silent frames whose aperture is one that the true video's silent frames
   have (up to their 99th percentile, plus 0.02 of the face's height).
 - Swap tests: with another's voice, the change below the nose over the change above

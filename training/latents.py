@@ -25,7 +25,7 @@ def cache_latents(cache: Path, vae_folder: Path) -> None:
     todo = [t for split in SPLITS for t in tracks(cache, split) if _digest(t) != digest]
     if not todo:
         return
-    vae = load_vae(vae_folder).to(memory_format=torch.channels_last)
+    vae = load_vae(vae_folder).to(memory_format=torch.channels_last)  # pyright: ignore
     for track in tqdm(todo, unit="track", desc="latents"):
         np.save(track.folder / "latents.npy", encode(vae, track.frames))
         (track.folder / "latents.sha256").write_text(digest)

@@ -1,8 +1,8 @@
 """This is where a training run keeps what it has: weights, their average, optimiser, step, log.
 
 A run is a folder: `training.json` (its settings), `state.pt` (all that resuming needs), `log.jsonl`
-(one line a report), `samples/` (pictures). A killed run goes on from its last save as if nothing had
-happened, because every batch is drawn from the step's own seed.
+(one line a report), `samples/` (pictures). A killed run goes on from its last save as if nothing
+had happened, because every batch is drawn from the step's own seed.
 """
 
 from __future__ import annotations
@@ -14,11 +14,14 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Generic, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
+
+ModelT = TypeVar("ModelT", bound=nn.Module)
 
 
 @dataclass(frozen=True)
@@ -50,7 +53,7 @@ def ema_decay(config: LoopConfig, step: int) -> float:
     return min(config.ema_decay, (1 + step) / (10 + step))
 
 
-class Loop:
+class Loop(Generic[ModelT]):
     """Drives one run: `for step in loop:` … `loop.update(losses)`; see the trainers.
 
     Args:
@@ -63,7 +66,7 @@ class Loop:
     def __init__(
         self,
         folder: str | Path,
-        model: nn.Module,
+        model: ModelT,
         config: LoopConfig,
         rate_of: Callable[[str], float] = lambda name: 1.0,
     ):
@@ -84,6 +87,11 @@ class Loop:
         self.recent: dict[str, float] = {}
         if self.state_path.exists():
             self._resume()
+
+    @property
+    def averaged(self) -> ModelT:
+        """The network with its averaged weights."""
+        return cast(ModelT, self.average.module)
 
     @property
     def state_path(self) -> Path:

@@ -22,7 +22,7 @@ class FlowConfig:
 
 
 def draw_timesteps(batch: int, config: FlowConfig) -> Tensor:
-    """(B, 1) timesteps: logit-normal (Esser et al., 2024, arXiv 2403.03206), and a share of ones."""
+    """(B, 1) timesteps: logit-normal (Esser et al., 2024, arXiv 2403.03206) and a share of 1s."""
     t = torch.sigmoid(torch.randn(batch, 1)).clamp(min=config.smallest_timestep)
     return torch.where(torch.rand(batch, 1) < config.pure_noise_share, torch.ones_like(t), t)
 

@@ -2,7 +2,8 @@
 
 A ridge regression from the latents around the mouth, less the track's first frame, to the corpus's
 true aperture. It needs no decoding and no landmark detector, so training can watch the audio-mouth
-correlation as it goes; the shipped figures come from decoded video and landmarks (`training.evaluate`).
+correlation as it goes; the shipped figures come from decoded video and landmarks
+(`training.evaluate`).
 
 Legend: T frames, C h w latents.
 """

@@ -1,7 +1,7 @@
 """This is where a network in training talks through whole tracks, as it will when served.
 
-Blocks follow each other: each is sampled from seeded noise, by the sampler that serving uses, and its
-last latents are the next block's context.
+Blocks follow each other: each is sampled from seeded noise, by the sampler that serving uses, and
+its last latents are the next block's context.
 
 Legend: B tracks, T frames, F block frames, C h w latents.
 """
@@ -127,7 +127,7 @@ def rollout(
 def listen(
     echo: Echo, users: Sequence[Track], blocks: Sequence[int], state: list[Tensor]
 ) -> tuple[Tensor, list[Tensor]]:
-    """One block of the LCU for each user: f_pu of the block before `blocks[n]`, and the next state."""
+    """One block of the LCU a user: f_pu of the block before `blocks[n]`, and the next state."""
     frames = echo.config.block_frames
     pairs = list(zip(users, blocks, strict=True))
     features = stack([user.user_features[block] for user, block in pairs])

@@ -119,10 +119,8 @@ def train(cache: Path, vae: Path, run: Path, settings: Stage1Training) -> Path:
             loss = denoising_loss(echo, batch, *absent, condition, settings)
         loop.update(loss)
         if (step + 1) % settings.report_every == 0:
-            loop.log(**lip_report(loop.average.module, pool, held_out, with_user=False))
-    return finish(
-        run, echo, loop.step, lip_report(loop.average.module, pool, held_out, with_user=False)
-    )
+            loop.log(**lip_report(loop.averaged, pool, held_out, with_user=False))
+    return finish(run, echo, loop.step, lip_report(loop.averaged, pool, held_out, with_user=False))
 
 
 def lip_report(

@@ -137,8 +137,8 @@ def train(cache: Path, vae: Path, stage1: Path, run: Path, settings: Stage2Train
             loss = conversation_loss(echo, stretches, settings)
         loop.update(loss)
         if (step + 1) % settings.report_every == 0:
-            loop.log(**report(loop.average.module, pool, held_out))
-    return finish(run, echo, loop.step, report(loop.average.module, pool, held_out))
+            loop.log(**report(loop.averaged, pool, held_out))
+    return finish(run, echo, loop.step, report(loop.averaged, pool, held_out))
 
 
 def report(echo: Echo, pool: list[Track], held_out: list[Track]) -> dict[str, float]:

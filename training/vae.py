@@ -40,7 +40,7 @@ class VAETraining:
 
 
 def detail_map(size: int, weight: float) -> Tensor:
-    """(H, W) weights: `weight` over the eyes and mouth of an aligned crop, 1 elsewhere, soft edges."""
+    """(H, W) weights: `weight` over eyes and mouth of an aligned crop, 1 elsewhere, soft edges."""
     y, x = np.mgrid[0:size, 0:size] / size
     eyes = np.exp(-(((x - 0.5) / 0.22) ** 4) - ((y - 0.41) / 0.09) ** 4)
     mouth = np.exp(-(((x - 0.5) / 0.15) ** 4) - ((y - 0.69) / 0.11) ** 4)
@@ -115,7 +115,7 @@ def train(cache: Path, run: Path, settings: VAETraining) -> Path:
     config = SIZES[settings.size]()
     pool, held_out = tracks(cache, "train"), tracks(cache, "test")
     torch.manual_seed(settings.loop.seed)
-    vae = VAE(config).to(memory_format=torch.channels_last)
+    vae = VAE(config).to(memory_format=torch.channels_last)  # pyright: ignore
     loop = Loop(run, vae, settings.loop)
     (run / "training.json").write_text(configs.to_json(settings))
     weight = detail_map(config.image_size, settings.detail_weight)
@@ -137,7 +137,7 @@ def report(loop: Loop, held_out: list[Track], step: int) -> None:
     """Log the averaged network's PSNR on people never trained on, with a sheet to look at."""
     torch.manual_seed(1)
     images = draw(held_out, 32, 0.0)
-    psnr, decoded = validate(loop.average.module, images)
+    psnr, decoded = validate(loop.averaged, images)
     loop.log(held_out_psnr_db=psnr)
     save_pairs(loop.folder / "samples" / f"step_{step:06d}.png", images[:8], decoded[:8])
 

@@ -69,7 +69,7 @@ def save(
 
 
 def load(folder: str | Path, network: str | None = None) -> Checkpoint:
-    """Read a checkpoint folder; CheckpointError when it is not one, damaged, or of another network."""
+    """Read a checkpoint folder; CheckpointError when it is none, damaged, or another network's."""
     folder = Path(folder)
     for name in (CONFIG_FILE, WEIGHTS_FILE, MANIFEST_FILE):
         if not (folder / name).is_file():

@@ -102,7 +102,7 @@ def test_memory_takes_a_token_every_stride_and_forgets_the_oldest(networks):
     stride = CONFIG.lcu.memory_stride_blocks
     for block, moves in ((stride - 2, False), (stride - 1, True), (2 * stride - 1, True)):
         inputs["block_index"] = torch.tensor([[block]])
-        memory = run(networks["lcu_encoder"], inputs)[3]
+        memory = list(run(networks["lcu_encoder"], inputs))[3]
         if moves:
             torch.testing.assert_close(memory[:, :-1], inputs["memory"][:, 1:])
         else:

@@ -4,9 +4,9 @@
 
 The network predicts x_0 as the reference plus a change, through a convolutional stem and head: at
 small training budgets that learns lips where plain velocity prediction over linear patches did not.
-The reference and the previous latents are concatenated to every noisy frame (the Ⓒ of Fig. 2), which
-makes the seam to the block before a local matter. Conditioning on time is shared by all blocks
-(adaLN-single: Chen et al., 2023, arXiv 2310.00426).
+The reference and the previous latents are concatenated to every noisy frame (the Ⓒ of Fig. 2),
+which makes the seam to the block before a local matter. Conditioning on time is shared by all
+blocks (adaLN-single: Chen et al., 2023, arXiv 2310.00426).
 
 Legend: B batch, F frames, P previous frames, C h w latents, g token grid, N = g² tokens a frame,
 D width, A audio feature frames, S audio tokens a frame, K user tokens a frame.
@@ -44,7 +44,7 @@ class AudioTokens(nn.Module):
         self.absent = nn.Parameter(torch.zeros(config.denoiser.width))
 
     def forward(self, features: Tensor, present: Tensor) -> Tensor:
-        """features (B, A, D_audio); present (B, 1, 1), 0 replaces the voice by a learned absence."""
+        """features (B, A, D_audio); present (B, 1, 1): 0 puts a learned absence for the voice."""
         tokens = self.norm(self.project(features))
         tokens = present * tokens + (1 - present) * self.absent
         return tokens[:, self.window] + self.position

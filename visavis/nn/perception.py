@@ -6,8 +6,9 @@ M_a scans the user's voice over time, M_v the user's face along a serpentine pat
 and on through time; both are selective state-space models that carry their state, so they hear and
 see the whole conversation at a constant cost a block.
 
-F_gm gates the scan by the raw features (the skip in Fig. 2); F_int lets face and voice modulate each
-other. "Mask" is not defined in the paper: here it weighs tokens by the face's place in the crop.
+F_gm gates the scan by the raw features (the skip in Fig. 2); F_int lets face and voice modulate
+each other. "Mask" is not defined in the paper: here it weighs tokens by the face's place in the
+crop.
 
 Legend: B batch, F frames, G video tokens a side, K tokens a frame, D width.
 """

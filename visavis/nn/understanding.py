@@ -23,8 +23,8 @@ from visavis.nn.attention import Attention, FeedForward, TransformerLayer
 class ContextMemory(nn.Module):
     """What the LCU keeps of the past: a sliding row of pooled tokens, the newest last.
 
-    Every block adds its pooled perception to a running mean; every `memory_stride_blocks` blocks the
-    mean becomes a memory token and the oldest one leaves.
+    Every block adds its pooled perception to a running mean; every `memory_stride_blocks` blocks
+    the mean becomes a memory token and the oldest one leaves.
     """
 
     def __init__(self, config: EchoConfig):
