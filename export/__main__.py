@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Annotated
 
@@ -17,7 +18,8 @@ from export.parity import Parity, compare
 from visavis import checkpoint
 from visavis.contract import contracts
 
-LICENCES = {"audio_encoder": "MIT (OpenAI Whisper tiny.en, encoder)"}
+# What a network's weights must be accompanied by, where they are not of our own training.
+LICENCES = Path(__file__).parent / "licences"
 
 
 def export(vae: Path, echo: Path, repository: Path) -> list[Parity]:
@@ -30,9 +32,13 @@ def export(vae: Path, echo: Path, repository: Path) -> list[Parity]:
     repositories.write(repository, config)
     parities = []
     for name, network in track(networks.items(), description="exporting"):
-        source = facts["vae" if name.startswith("vae") else "echo"]
-        trained = {"licence": LICENCES[name]} if name in LICENCES else {"trained": source}
-        path = export_network(name, network, config, repository / name / "1", **trained)
+        version, licence = repository / name / "1", LICENCES / f"{name}.txt"
+        if licence.exists():
+            path = export_network(name, network, config, version, licence="see LICENSE")
+            shutil.copyfile(licence, version / "LICENSE")
+        else:
+            trained = facts["vae" if name.startswith("vae") else "echo"]
+            path = export_network(name, network, config, version, trained=trained)
         parities.append(compare(network, path, contracts(config)[name]))
     Console().print(f"{total_parameters(networks) / 1e6:.1f} million parameters")
     return parities

@@ -1,0 +1,258 @@
+"""This is where the command `visavis` is: talk, demo, serve, doctor.
+
+Errors are one message on stderr and an exit code by kind (`visavis_client._errors`).
+"""
+
+from __future__ import annotations
+
+import itertools
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, nullcontext
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from visavis_client import film
+from visavis_client._client import Client, Session
+from visavis_client._errors import InputError, MediaWarning, ServerUnavailable, VisavisError
+from visavis_client._report import Report, models_table, speed_table
+from visavis_client._types import ImageFormat
+from visavis_client.conversation import Conversation
+from visavis_client.face import read_image
+
+app = typer.Typer(
+    help="An avatar that talks and listens.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+console = Console()
+complaints = Console(stderr=True)
+
+FRAME_TIMEOUT_S = 30.0  # a film need not be live: a slow machine may take its time
+
+ServerOption = Annotated[
+    str | None,
+    typer.Option(help="host:port of a running server's gRPC; without it, one is started."),
+]
+RepositoryOption = Annotated[
+    Path, typer.Option(help="The model repository of the server that is started.")
+]
+
+
+@app.command()
+def talk(
+    portrait: Annotated[Path, typer.Option(help="A picture of the avatar's face.")],
+    avatar_audio: Annotated[Path, typer.Option(help="What the avatar says.")],
+    out: Annotated[Path, typer.Option(help="The film to write, an MP4.")],
+    user_audio: Annotated[Path | None, typer.Option(help="What the user says.")] = None,
+    user_video: Annotated[Path | None, typer.Option(help="The user's face.")] = None,
+    transcript: Annotated[Path | None, typer.Option(help="Who says what when, as JSON.")] = None,
+    server: ServerOption = None,
+    repository: RepositoryOption = Path("model_repository"),
+    face_index: Annotated[int | None, typer.Option(help="Which face of the portrait.")] = None,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same film.")] = 0,
+    steps: Annotated[int | None, typer.Option(help="Sampling steps a block.")] = None,
+    audio_guidance: Annotated[float | None, typer.Option(help="1 is none.")] = None,
+    user_guidance: Annotated[float | None, typer.Option(help="1 is none.")] = None,
+    image_format: Annotated[str, typer.Option(help="jpeg or raw, on the wire.")] = "jpeg",
+) -> None:
+    """Make the film of a conversation, and tell how fast it went."""
+    with errors_told():
+        conversation = Conversation.from_files(
+            portrait=portrait,
+            avatar_audio=avatar_audio,
+            user_audio=user_audio,
+            user_video=user_video,
+            transcript=transcript,
+        )
+        picture = read_image(portrait)
+        with connected(server, repository) as client:
+            session = client.session(
+                portrait=picture,
+                face_index=face_index,
+                seed=seed,
+                num_steps=steps,
+                audio_guidance_scale=audio_guidance,
+                user_guidance_scale=user_guidance,
+                image_format=_image_format(image_format),
+            )
+            report = make_film(client, session, conversation, out)
+        console.print(f"{out}: {conversation.frames} frames")
+        console.print(speed_table(report), models_table(report))
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="The film to write.")] = Path("out/demo.mp4"),
+    examples: Annotated[
+        Path, typer.Option(help="A folder with portrait.png, avatar.wav and, if any, the user's.")
+    ] = Path("examples"),
+    server: ServerOption = None,
+    repository: RepositoryOption = Path("model_repository"),
+) -> None:
+    """Make the film of the example conversation."""
+
+    def optional(name: str) -> Path | None:
+        return examples / name if (examples / name).exists() else None
+
+    talk(
+        portrait=examples / "portrait.png",
+        avatar_audio=examples / "avatar.wav",
+        out=out,
+        user_audio=optional("user.wav"),
+        user_video=optional("user.mp4"),
+        transcript=optional("transcript.json"),
+        server=server,
+        repository=repository,
+    )
+
+
+@app.command()
+def serve(
+    repository: RepositoryOption = Path("model_repository"),
+    host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
+    grpc_port: Annotated[int, typer.Option(help="Port of gRPC.")] = 8001,
+    http_port: Annotated[int, typer.Option(help="Port of HTTP.")] = 8000,
+    metrics_port: Annotated[int, typer.Option(help="Port of the metrics.")] = 8002,
+) -> None:
+    """Run a server here until Ctrl-C."""
+    with errors_told():
+        serving = _serving()
+        ports = serving.Ports(grpc_port, http_port, metrics_port)
+        with _server_errors(serving):
+            place = serving.Server(repository, host=host, ports=ports, log="/dev/stderr")
+            ready = f"visavis listens on {place.grpc_url} (gRPC); Ctrl-C ends it"
+            serving.serve(place, started=lambda: complaints.print(ready))
+
+
+@app.command()
+def doctor(repository: RepositoryOption = Path("model_repository")) -> None:
+    """Tell whether a server can run here, and what to do if not."""
+    with errors_told():
+        _serving()
+        from visavis.serving.doctor import checks
+
+        found = checks(repository)
+    table = Table("", "", "", show_header=False, box=None)
+    for check in found:
+        mark = "[green]ok[/green]" if check.ok else "[red]no[/red]"
+        told = check.found if check.ok else f"{check.found}\n-> {check.remedy}"
+        table.add_row(mark, escape(check.name), escape(told))
+    console.print(table)
+    raise typer.Exit(0 if all(check.ok for check in found) else 1)
+
+
+def make_film(client: Client, session: Session, conversation: Conversation, out: Path) -> Report:
+    """Play `conversation` to `session`, write the film to `out`, and report the times."""
+    size = client.server.image_size
+    out.parent.mkdir(parents=True, exist_ok=True)
+    voices = film.mix_voices(conversation.user_audio, conversation.avatar_audio)
+    users = user_pictures(conversation, size)
+    before = client.statistics()
+    with session, film.FilmWriter(out, (2 * size, size), voices) as writer, progress() as bar:
+        frames = session.stream(conversation)
+        for frame in bar.track(frames, total=conversation.frames, description="frames"):
+            writer.write(np.concatenate([next(users), frame.image], axis=1))
+    return Report.of(session.timings, before, client.statistics())
+
+
+def user_pictures(conversation: Conversation, size: int) -> Iterator[np.ndarray]:
+    """The user's side of the film, (S, S, 3) uint8 frame by frame, without end."""
+    picture = None
+    for picture in conversation.user_faces(size):
+        yield picture
+    if picture is not None:
+        yield from itertools.repeat(picture)
+    panel = film.VoicePanel("user", conversation.user_audio, size)
+    yield from map(panel.frame, itertools.count())
+
+
+def progress() -> Progress:
+    """A bar on stderr, which leaves stdout to the results."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    return Progress(*columns, TimeRemainingColumn(), console=complaints, transient=True)
+
+
+@contextmanager
+def connected(server: str | None, repository: Path) -> Iterator[Client]:
+    """A client of `server`, or of one that lives as long as the context."""
+    place = running(repository) if server is None else nullcontext(server)
+    with place as url, Client(url, frame_timeout_s=FRAME_TIMEOUT_S) as client:
+        yield client
+
+
+@contextmanager
+def running(repository: Path) -> Iterator[str]:
+    """host:port of a server that is started for this context, on free ports."""
+    serving = _serving()
+    server = serving.Server(repository, ports=serving.Ports(0, 0, 0))
+    with _server_errors(serving), serving.stopped_by_signals(), ExitStack() as stack:
+        with complaints.status("starting the server"):
+            stack.enter_context(server)
+        yield server.grpc_url
+
+
+@contextmanager
+def errors_told() -> Iterator[None]:
+    """Within, an error becomes one message on stderr and an exit code, a warning one message."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", MediaWarning)
+        warnings.showwarning = _show_warning
+        try:
+            yield
+        except VisavisError as error:
+            _tell("error", "red", str(error))
+            raise typer.Exit(error.exit_code) from None
+        except BrokenPipeError:
+            raise typer.Exit(1) from None
+        except KeyboardInterrupt:
+            _tell("stopped", "yellow", "by Ctrl-C")
+            raise typer.Exit(130) from None
+
+
+@contextmanager
+def _server_errors(serving: Any) -> Iterator[None]:
+    try:
+        yield
+    except serving.LaunchError as error:
+        raise ServerUnavailable(str(error)) from error
+
+
+def _serving() -> Any:
+    """`visavis.serving.server`, imported only where a server is started."""
+    try:
+        from visavis.serving import server
+    except ImportError as error:
+        raise ServerUnavailable(
+            f"server: cannot start one here ({error}); pip install 'visavis[serve]', or give "
+            "--server host:port of one that runs"
+        ) from error
+    return server
+
+
+def _image_format(name: str) -> ImageFormat:
+    if name == "jpeg" or name == "raw":
+        return name
+    raise InputError(f'image_format: got {name!r}, expected "jpeg" or "raw"; choose one')
+
+
+def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
+    _tell("warning", "yellow", str(message))
+
+
+def _tell(label: str, color: str, message: str) -> None:
+    complaints.print(f"[{color}]{label}:[/{color}]", end=" ")
+    complaints.print(message, markup=False, highlight=False, soft_wrap=True)
+
+
+if __name__ == "__main__":
+    sys.exit(app())
