@@ -21,7 +21,7 @@ from visavis.contract import lcu_state
 from visavis.guidance import guided
 from visavis.nn.echo import Echo
 from visavis.region import region_masks
-from visavis.sampler import sample
+from visavis.sampler import context, sample
 from visavis.schedule import timesteps
 
 
@@ -119,7 +119,9 @@ def rollout(
         noise = torch.randn(noise_shape, generator=generator).expand(batch, -1, -1, -1, -1)
         denoise = guided(predict, settings.audio_guidance_scale, settings.user_guidance_scale)
         latents = sample(denoise, noise, timesteps(settings.num_steps))
-        previous = latents[:, -config.denoiser.previous_frames :]
+        previous = context(
+            latents, reference[:, None], config.denoiser.previous_frames, config.context_keep
+        )
         blocks.append(latents)
     return torch.cat(blocks, dim=1)
 

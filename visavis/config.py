@@ -123,6 +123,9 @@ class EchoConfig:
     latent_size: int = 16
     block_frames: int = 5
     lookahead_frames: int = 3
+    # How much of its last frames' change from the portrait the next block is told. A model that is
+    # fed its own frames whole adds up its errors: at 1, faces fell apart within 20 s.
+    context_keep: float = 0.9
     audio: AudioEncoderConfig = field(default_factory=AudioEncoderConfig)
     vae: VAEConfig = field(default_factory=VAEConfig)
     lcu: LCUConfig = field(default_factory=LCUConfig)

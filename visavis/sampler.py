@@ -14,6 +14,17 @@ from typing import Any
 from visavis.guidance import Denoise
 
 
+def context(latents: Any, reference_latents: Any, frames: int, keep: float) -> Any:
+    """What the next block is told of this one: its last `frames` latents, drawn to the portrait.
+
+    Args: latents (…, F, C, h, w) and reference_latents (…, 1, C, h, w), clean; `keep` in [0, 1] is
+    the share of their difference that is left. Below 1, errors fade instead of adding up.
+    Returns (…, frames, C, h, w).
+    """
+    last = latents[..., -frames:, :, :, :]
+    return reference_latents + keep * (last - reference_latents)
+
+
 def sample(denoise: Denoise, noise: Any, schedule: Sequence[float]) -> Any:
     """Euler steps along `schedule` (1 … 0) from `noise`: (...) float32 -> x_0 of the same shape.
 

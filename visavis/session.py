@@ -27,6 +27,7 @@ from visavis.affect import Turn
 from visavis.config import FRAME_RATE_HZ, SAMPLES_PER_FRAME, EchoConfig
 from visavis.contract import lcu_state
 from visavis.messages import Options, SessionError, check_signal
+from visavis.sampler import context
 
 MAX_PENDING_FRAMES = 3000  # of one signal, waiting for the others: two minutes
 HISTORY_TURNS = 12  # what the affect model reads
@@ -245,7 +246,12 @@ def step(state: SessionState, block: Block, echo: Echo) -> tuple[SessionState, F
     )
     carried = {
         **state.carried,
-        "previous_latents": outputs["latents"][-config.denoiser.previous_frames :],
+        "previous_latents": context(
+            outputs["latents"],
+            state.carried["reference_latents"][None],
+            config.denoiser.previous_frames,
+            config.context_keep,
+        ),
         **{spec.name: outputs[f"next_{spec.name}"] for spec in lcu_state(config)},
     }
     samples, window = config.block_frames * SAMPLES_PER_FRAME, config.audio.window_samples

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from visavis.guidance import AUDIO, FULL, NONE, guided, weights
-from visavis.sampler import sample
+from visavis.sampler import context, sample
 from visavis.schedule import timesteps
 
 
@@ -77,3 +77,16 @@ def test_sampler_is_the_same_for_torch():
     ours = sample(lambda x_t, t: 0.5 * x_t, noise, timesteps(3))
     theirs = sample(lambda x_t, t: 0.5 * x_t, torch.from_numpy(noise), timesteps(3))
     np.testing.assert_allclose(theirs.numpy(), ours, rtol=1e-6)
+
+
+def test_context_fades_errors_and_keeps_the_portrait():
+    generator = np.random.default_rng(0)
+    reference = generator.standard_normal((1, 4, 2, 2)).astype(np.float32)
+    latents = np.repeat(reference, 5, axis=0)
+    latents[-1] += 1.0
+    told = context(latents, reference, frames=2, keep=0.5)
+    np.testing.assert_allclose(told[0], reference[0], atol=1e-6)
+    np.testing.assert_allclose(told[1], reference[0] + 0.5, atol=1e-6)
+    np.testing.assert_array_equal(context(latents, reference, frames=2, keep=1.0).shape, told.shape)
+    batched = context(latents[None], reference[None], frames=2, keep=0.5)
+    np.testing.assert_array_equal(batched[0], told)
