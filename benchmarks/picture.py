@@ -8,16 +8,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import av
 import cv2
 import numpy as np
 import typer
-
-
-def frames_of(film: Path) -> list[np.ndarray]:
-    """All frames (H, W, 3) uint8 of a film."""
-    with av.open(str(film)) as container:
-        return [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+from visavis_client.media import read_video
 
 
 def sheet(frames: list[np.ndarray], columns: int, rows: int, width: int) -> np.ndarray:
@@ -41,7 +35,7 @@ def main(
 ) -> None:
     """Write the picture."""
     out.parent.mkdir(parents=True, exist_ok=True)
-    picture = sheet(frames_of(film), columns, rows, width)
+    picture = sheet(list(read_video(film)), columns, rows, width)
     cv2.imwrite(str(out), picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 88])
 
 

@@ -99,7 +99,6 @@ class Loop(Generic[ModelT]):
         return self.folder / "state.pt"
 
     def __iter__(self) -> Iterator[int]:
-        torch.manual_seed(self.config.seed + self.step)
         with tqdm(total=self.config.steps, initial=self.step, mininterval=5, unit="step") as bar:
             while self.step < self.config.steps:
                 torch.manual_seed(self.config.seed * 1_000_003 + self.step)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -31,6 +32,19 @@ from visavis.nn.echo import Echo, arrays
 
 # Parts of the denoiser that only a listener needs: stage 2 trains them.
 LISTENING_PARTS = ("user_attention", "user_conv", "user_absent", "affect_project")
+
+
+class DenoisingSettings(Protocol):
+    """What the settings of both stages say about the loss of a block."""
+
+    @property
+    def context_noise(self) -> float: ...
+
+    @property
+    def restart_share(self) -> float: ...
+
+    @property
+    def flow(self) -> FlowConfig: ...
 
 
 @dataclass(frozen=True)
@@ -54,7 +68,7 @@ def denoising_loss(
     user_tokens: Tensor,
     affect_tokens: Tensor,
     condition: Tensor,
-    settings: Stage1Training,
+    settings: DenoisingSettings,
 ) -> Tensor:
     """The flow-matching loss of one batch of blocks.
 

@@ -25,7 +25,6 @@ from training.losses import FlowConfig
 from training.rollout import initial_lcu_state, listen
 from training.stage1 import (
     LISTENING_PARTS,
-    Stage1Training,
     denoising_loss,
     finish,
     lip_report,
@@ -108,11 +107,6 @@ def rate_of(name: str, old_rate: float) -> float:
 def conversation_loss(echo: Echo, stretches: list[Stretch], settings: Stage2Training) -> Tensor:
     """The mean denoising loss of the stretches' last blocks."""
     losses = []
-    stage1 = Stage1Training(
-        context_noise=settings.context_noise,
-        restart_share=settings.restart_share,
-        flow=settings.flow,
-    )
     for number, user_tokens in enumerate(hear(echo, stretches, settings)):
         offset = settings.stretch_blocks - settings.loss_blocks + number
         batch = blocks_of(stretches, offset, echo.config)
@@ -120,7 +114,7 @@ def conversation_loss(echo: Echo, stretches: list[Stretch], settings: Stage2Trai
         keep = torch.rand(len(stretches), 2)
         dropout = torch.tensor([settings.audio_dropout, settings.user_dropout])
         condition = (keep >= dropout).float()
-        losses.append(denoising_loss(echo, batch, user_tokens, affect_tokens, condition, stage1))
+        losses.append(denoising_loss(echo, batch, user_tokens, affect_tokens, condition, settings))
     return torch.stack(losses).mean()
 
 
