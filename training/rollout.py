@@ -18,7 +18,7 @@ from torch import Tensor
 from training.batches import ALIGNED_CENTERS, affect_words
 from training.data import Track
 from visavis.contract import lcu_state
-from visavis.guidance import guided
+from visavis.guidance import ConditionMask, Predict, guided
 from visavis.nn.echo import Echo
 from visavis.region import region_masks
 from visavis.sampler import context, sample
@@ -89,33 +89,9 @@ def rollout(
         else:
             affect = torch.zeros(batch, config.affect.tokens, config.affect.width)
         features = stack([track.avatar_features[block] for track in voices])
-        previous_now = previous
-
-        def predict(
-            x_t,
-            t,
-            condition_masks,
-            previous=previous_now,
-            features=features,
-            affect=affect,
-            user_tokens=user_tokens,
-        ):
-            return [
-                echo.sdcm_denoiser(
-                    x_t,
-                    torch.full((batch, 1), t),
-                    (torch.tensor(mask) * condition).expand(batch, 2),
-                    reference,
-                    previous,
-                    tokens,
-                    affect,
-                    features,
-                    user_tokens,
-                    masks,
-                )
-                for mask in condition_masks
-            ]
-
+        predict = conditional(
+            echo, condition, reference, previous, tokens, affect, features, user_tokens, masks
+        )
         noise = torch.randn(noise_shape, generator=generator).expand(batch, -1, -1, -1, -1)
         denoise = guided(predict, settings.audio_guidance_scale, settings.user_guidance_scale)
         latents = sample(denoise, noise, timesteps(settings.num_steps))
@@ -124,6 +100,21 @@ def rollout(
         )
         blocks.append(latents)
     return torch.cat(blocks, dim=1)
+
+
+def conditional(echo: Echo, allowed: Tensor, *conditions: Tensor) -> Predict:
+    """The network as `guided` asks for it: one x_0 a condition mask.
+
+    Args: allowed (2,), 0 for a condition that is dropped whatever the mask; conditions, the
+    denoiser's inputs from `reference_latents` on.
+    """
+
+    def predict(x_t: Tensor, t: float, masks: Sequence[ConditionMask]) -> list[Tensor]:
+        timestep = torch.full((len(x_t), 1), t)
+        kept = [(torch.tensor(mask) * allowed).expand(len(x_t), 2) for mask in masks]
+        return [echo.sdcm_denoiser(x_t, timestep, mask, *conditions) for mask in kept]
+
+    return predict
 
 
 def listen(
