@@ -5,7 +5,7 @@ Legend: B batch, F block frames, P previous frames, C h w latents, A audio featu
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -20,30 +20,39 @@ ALIGNED_CENTERS = ((0.50, 0.68), (0.50, 0.53))
 
 
 @dataclass(frozen=True)
+class Place:
+    """One block of one track, and the frame of it that is the portrait."""
+
+    track: Track
+    block: int
+    reference_frame: int
+
+    def later(self, blocks: int) -> Place:
+        """The place `blocks` further on (back, when negative), under the same portrait."""
+        return replace(self, block=self.block + blocks)
+
+
+@dataclass(frozen=True)
 class BlockBatch:
-    """What the denoiser needs of B blocks; all float32."""
+    """What the denoiser needs of B blocks; float32 but for the words."""
 
     x_0: Tensor  # (B, F, C, h, w)
     previous_latents: Tensor  # (B, P, C, h, w)
     reference_latents: Tensor  # (B, C, h, w)
     avatar_audio_features: Tensor  # (B, A, D)
+    speaking: Tensor  # (B, F), 1 where the avatar's voice is heard
     word_ids: Tensor  # (B, W) int64
 
 
-def block_of(
-    track: Track, block: int, reference_frame: int, config: EchoConfig
-) -> dict[str, np.ndarray]:
-    """One block of one track; the frames before block 0 are the reference, as when serving."""
-    frames, past = config.block_frames, config.denoiser.previous_frames
-    first = block * frames
-    reference = track.latents[reference_frame]
-    before = [track.latents[n] if n >= 0 else reference for n in range(first - past, first)]
-    return {
-        "x_0": track.latents[first : first + frames],
-        "previous_latents": np.stack(before),
-        "reference_latents": reference,
-        "avatar_audio_features": track.avatar_features[block],
+def batch_of(places: list[Place], config: EchoConfig) -> BlockBatch:
+    """The blocks of `places`, stacked."""
+    blocks = [_block_of(place, config) for place in places]
+    stacked = {
+        key: torch.from_numpy(np.stack([block[key] for block in blocks]).astype(np.float32))
+        for key in blocks[0]
     }
+    words = [affect_words(place.track, place.block, config) for place in places]
+    return BlockBatch(**stacked, word_ids=torch.from_numpy(np.stack(words)))
 
 
 def affect_words(track: Track, block: int, config: EchoConfig) -> np.ndarray:
@@ -53,46 +62,41 @@ def affect_words(track: Track, block: int, config: EchoConfig) -> np.ndarray:
     return word_ids(sentence([emotion]), config.affect)
 
 
-def collate(samples: list[dict[str, np.ndarray]], words: list[np.ndarray]) -> BlockBatch:
-    """Stack samples into a batch."""
-    stacked = {
-        key: torch.from_numpy(np.stack([s[key] for s in samples]).astype(np.float32))
-        for key in samples[0]
-    }
-    return BlockBatch(**stacked, word_ids=torch.from_numpy(np.stack(words)))
-
-
-def draw_blocks(
-    pool: list[Track], batch: int, config: EchoConfig, speaking_share: float
-) -> BlockBatch:
-    """B random blocks of random tracks, each with a random frame of its track as the portrait.
+def draw_places(
+    pool: list[Track], count: int, config: EchoConfig, speaking_share: float
+) -> list[Place]:
+    """Random blocks of random tracks, each with a random frame of its track as the portrait.
 
     People in a conversation are silent more than half of the time; `speaking_share` of the blocks
     are drawn where they speak.
     """
-    samples, words = [], []
-    for index in torch.randint(len(pool), (batch,)).tolist():
+    places = []
+    for index in torch.randint(len(pool), (count,)).tolist():
         track = pool[index]
         spoken = track.speaking_blocks(config.block_frames)
         if len(spoken) and torch.rand(()) < speaking_share:
             block = int(spoken[int(torch.randint(len(spoken), ()))])
         else:
             block = int(torch.randint(track.blocks, ()))
-        reference = int(torch.randint(len(track.latents), ()))
-        samples.append(block_of(track, block, reference, config))
-        words.append(affect_words(track, block, config))
-    return collate(samples, words)
+        places.append(Place(track, block, draw_reference(track)))
+    return places
 
 
-def roughen(
-    previous: Tensor, reference: Tensor, noise_scale: float, restart_share: float
-) -> Tensor:
-    """Previous latents as they are when serving: the model's own, or the portrait at a start.
+def draw_reference(track: Track) -> int:
+    """Any frame of a track may be its portrait."""
+    return int(torch.randint(len(track.latents), ()))
 
-    Noise on the context keeps long runs from drifting: the model learns to mend what it is given.
-    """
-    batch = previous.shape[0]
-    scale = torch.rand(batch, 1, 1, 1, 1) * noise_scale * (torch.rand(batch, 1, 1, 1, 1) < 0.7)
-    noisy = previous + scale * torch.randn_like(previous)
-    restart = torch.rand(batch, 1, 1, 1, 1) < restart_share
-    return torch.where(restart, reference[:, None].expand_as(previous), noisy)
+
+def _block_of(place: Place, config: EchoConfig) -> dict[str, np.ndarray]:
+    """One block's arrays; the frames before block 0 are the portrait, as when serving."""
+    track, frames, past = place.track, config.block_frames, config.denoiser.previous_frames
+    first = place.block * frames
+    reference = track.latents[place.reference_frame]
+    before = [track.latents[n] if n >= 0 else reference for n in range(first - past, first)]
+    return {
+        "x_0": track.latents[first : first + frames],
+        "previous_latents": np.stack(before),
+        "reference_latents": reference,
+        "avatar_audio_features": track.avatar_features[place.block],
+        "speaking": track.truth["speaking"][first : first + frames],
+    }

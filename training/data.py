@@ -1,6 +1,6 @@
 """This is where a rendered corpus becomes arrays that training can draw from.
 
-`python -m training.data --corpus DIR --cache DIR --size nano` decodes each track once: frames at
+`python -m training.data CORPUS CACHE --size nano` decodes each track once: frames at
 the size's resolution and the audio features of every block, exactly as the server would compute
 them.
 

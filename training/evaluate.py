@@ -14,7 +14,9 @@ training: MediaPipe's face detector and mesh for faces and mouths, dlib's embedd
   have (up to their 99th percentile, plus 0.02 of the face's height).
 - Swap tests, mean absolute difference a pixel: with another's voice, the change of the lower face
   over that of the upper (`voice_swap_lower_over_upper`); with another user, the change of the upper
-  face over that of the mouth (`user_swap_upper_over_mouth`). Above 1 is the right way round.
+  face over that of the mouth, while the avatar speaks (`user_swap_upper_over_mouth_speaking`) and
+  while it listens (`…_listening`). Speaking lips are the voice's alone, so above 1 is the right way
+  round; a listener's smile is meant to reach the mouth.
 """
 
 from __future__ import annotations
@@ -102,7 +104,7 @@ def silent(track: Track, frames: int) -> np.ndarray:
 def swap_ratio(
     changed: np.ndarray, own: np.ndarray, inside: np.ndarray, outside: np.ndarray
 ) -> float:
-    """Mean absolute change within the map `inside` (H, W) over that within `outside`."""
+    """Mean absolute change of (T, H, W, 3) within the map `inside` (H, W) over that `outside`."""
     change = np.abs(changed.astype(np.float32) - own).mean((0, 3))
     return float(change[inside].mean()) / max(float(change[outside].mean()), 1e-6)
 
@@ -119,7 +121,7 @@ def measure(clips: Sequence[Clip]) -> dict[str, float]:
     """All figures, means over clips."""
     finder = FaceFinder()
     place = regions(clips[0].own.shape[1])
-    found, r, ceiling, rest, voice_swap, user_swap = ([] for _ in range(6))
+    found, r, ceiling, rest, voice_swap, speaking_swap, listening_swap = ([] for _ in range(7))
     for clip in tqdm(clips, desc="measuring", unit="track"):
         frames = len(clip.own)
         truth = clip.track.truth["aperture"][:frames]
@@ -133,7 +135,10 @@ def measure(clips: Sequence[Clip]) -> dict[str, float]:
             limit = np.nanpercentile(theirs[quiet], 99) + 0.02
             rest.append(np.nanmean(ours[quiet] <= limit))
         voice_swap.append(swap_ratio(clip.other_voice, clip.own, place["lower"], place["upper"]))
-        user_swap.append(swap_ratio(clip.other_user, clip.own, place["upper"], place["mouth"]))
+        speaking = clip.track.truth["speaking"][:frames] > 0
+        for when, ratios in ((speaking, speaking_swap), (~speaking, listening_swap)):
+            pair = (clip.other_user[when], clip.own[when])
+            ratios.append(swap_ratio(*pair, place["upper"], place["mouth"]))
     return {
         "tracks": len(clips),
         "seconds_a_track": len(clips[0].own) / 25,
@@ -144,7 +149,8 @@ def measure(clips: Sequence[Clip]) -> dict[str, float]:
         "mouth_r_ceiling": float(np.mean(ceiling)),
         "mouth_at_rest": float(np.mean(rest)),
         "voice_swap_lower_over_upper": float(np.mean(voice_swap)),
-        "user_swap_upper_over_mouth": float(np.mean(user_swap)),
+        "user_swap_upper_over_mouth_speaking": float(np.mean(speaking_swap)),
+        "user_swap_upper_over_mouth_listening": float(np.mean(listening_swap)),
     }
 
 

@@ -33,6 +33,12 @@ def add_noise(x_0: Tensor, noise: Tensor, t: Tensor) -> Tensor:
     return (1 - t) * x_0 + t * noise
 
 
+def noisy(x_0: Tensor, config: FlowConfig) -> tuple[Tensor, Tensor]:
+    """x_t (B, F, C, h, w) and its t (B, 1), drawn for clean latents x_0."""
+    t = draw_timesteps(len(x_0), config)
+    return add_noise(x_0, torch.randn_like(x_0), t), t
+
+
 def lip_map(size: int, weight: float) -> Tensor:
     """(h, w) weights of latents: `weight` at the mouth of an aligned crop, falling to 1."""
     axis = (torch.arange(size) + 0.5) / size
@@ -53,3 +59,18 @@ def flow_loss(
     before = torch.cat([torch.zeros_like(previous)[:, None], error[:, :-1]], dim=1)
     motion = error - before  # the error of differences: the frame before the block is exact
     return (weight * error**2).mean() + config.motion_weight * (weight * motion**2).mean()
+
+
+def swap_loss(
+    prediction: Tensor, swapped: Tensor, speaking: Tensor, t: Tensor, config: FlowConfig
+) -> Tensor:
+    """How much of a speaking mouth changes with the user: squared, weighed as in `flow_loss`.
+
+    SDCM keeps the user out of the lips' cross-attention, but self-attention lets it in again. While
+    the avatar speaks its lips are its voice's alone; while it listens a smile may reach them.
+
+    Args: prediction and swapped (B, F, C, h, w), x_0 under two users; speaking (B, F); t (B, 1).
+    """
+    lips = config.lip_weight * (lip_map(prediction.shape[-1], 2.0) - 1)
+    weight = speaking[:, :, None, None, None] * lips / t[:, :, None, None, None]
+    return (weight * (prediction - swapped) ** 2).mean()

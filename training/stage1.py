@@ -1,6 +1,6 @@
 """This is where stage 1 is trained: the talking head, from the avatar's own voice alone.
 
-    python -m training.stage1 --cache DIR --vae VAE_CHECKPOINT --run DIR --config FILE
+    python -m training.stage1 CACHE VAE_CHECKPOINT RUN CONFIG
 
 The user is absent (its learned absence stands in), so the denoiser learns lips, identity and motion
 first; stage 2 then teaches it to listen.
@@ -11,20 +11,26 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 import torch
 import typer
 from torch import Tensor
 
-from training.batches import BlockBatch, draw_blocks, roughen
+from training.batches import Place, batch_of, draw_places
 from training.data import Track, tracks
+from training.denoising import (
+    Conditions,
+    ContextConfig,
+    denoise,
+    half_precision,
+    previous_latents,
+)
 from training.latents import cache_latents
 from training.loop import Loop, LoopConfig, averaged_weights
-from training.losses import FlowConfig, add_noise, draw_timesteps, flow_loss
+from training.losses import FlowConfig, flow_loss, noisy
 from training.probe import correlation, fit_probe
-from training.rollout import RolloutConfig, fixed_masks, rollout
+from training.rollout import RolloutConfig, rollout
 from visavis import checkpoint
 from visavis import config as configs
 from visavis.config import SIZES, EchoConfig
@@ -34,68 +40,30 @@ from visavis.nn.echo import Echo, arrays
 LISTENING_PARTS = ("user_attention", "user_conv", "user_absent", "affect_project")
 
 
-class DenoisingSettings(Protocol):
-    """What the settings of both stages say about the loss of a block."""
-
-    @property
-    def context_noise(self) -> float: ...
-
-    @property
-    def restart_share(self) -> float: ...
-
-    @property
-    def flow(self) -> FlowConfig: ...
-
-
 @dataclass(frozen=True)
 class Stage1Training:
     """Settings of one stage-1 run."""
 
     size: str = "pico"
     batch: int = 32
-    context_noise: float = 0.4  # on previous latents, so that long runs do not drift
-    restart_share: float = 0.1  # of blocks whose previous latents are the portrait
     speaking_share: float = 0.7  # of blocks drawn where the person speaks
     audio_dropout: float = 0.1  # for guidance
     report_every: int = 600
+    context: ContextConfig = field(default_factory=ContextConfig)
     flow: FlowConfig = field(default_factory=FlowConfig)
     loop: LoopConfig = field(default_factory=lambda: LoopConfig(learning_rate=6e-4))
 
 
-def denoising_loss(
-    echo: Echo,
-    batch: BlockBatch,
-    user_tokens: Tensor,
-    affect_tokens: Tensor,
-    condition: Tensor,
-    settings: DenoisingSettings,
+def talking_loss(
+    echo: Echo, places: list[Place], conditions: Conditions, settings: Stage1Training
 ) -> Tensor:
-    """The flow-matching loss of one batch of blocks.
-
-    Args: user_tokens (B, F, K, D_lcu), affect_tokens (B, E, D_affect), condition (B, 2).
-    """
-    size = len(batch.x_0)
-    t = draw_timesteps(size, settings.flow)
-    x_t = add_noise(batch.x_0, torch.randn_like(batch.x_0), t)
-    previous = roughen(
-        batch.previous_latents,
-        batch.reference_latents,
-        settings.context_noise,
-        settings.restart_share,
-    )
-    prediction = echo.sdcm_denoiser(
-        x_t,
-        t,
-        condition,
-        batch.reference_latents,
-        previous,
-        echo.reference_encoder.tokens(batch.reference_latents),
-        affect_tokens,
-        batch.avatar_audio_features,
-        user_tokens,
-        fixed_masks(echo, size),
-    )
-    return flow_loss(prediction.float(), batch.x_0, batch.previous_latents[:, -1], t, settings.flow)
+    """The flow-matching loss of one batch of blocks."""
+    batch = batch_of(places, echo.config)
+    previous = previous_latents(echo, places, batch, conditions, settings.context)
+    x_t, t = noisy(batch.x_0, settings.flow)
+    with half_precision():
+        x_0 = denoise(echo, x_t, t, batch, previous, conditions)
+    return flow_loss(x_0, batch.x_0, batch.previous_latents[:, -1], t, settings.flow)
 
 
 def speaks(name: str) -> bool:
@@ -126,12 +94,10 @@ def train(cache: Path, vae: Path, run: Path, settings: Stage1Training) -> Path:
     (run / "training.json").write_text(configs.to_json(settings))
     absent = nobody(config, settings.batch)
     for step in loop:
-        batch = draw_blocks(pool, settings.batch, config, settings.speaking_share)
+        places = draw_places(pool, settings.batch, config, settings.speaking_share)
         heard = (torch.rand(settings.batch, 1) >= settings.audio_dropout).float()
-        condition = torch.cat([heard, torch.zeros_like(heard)], dim=1)
-        with torch.autocast("cpu", torch.bfloat16):
-            loss = denoising_loss(echo, batch, *absent, condition, settings)
-        loop.update(loss)
+        present = torch.cat([heard, torch.zeros_like(heard)], dim=1)
+        loop.update(talking_loss(echo, places, Conditions(*absent, present), settings))
         if (step + 1) % settings.report_every == 0:
             loop.log(**lip_report(loop.averaged, pool, held_out, with_user=False))
     return finish(run, echo, loop.step, lip_report(loop.averaged, pool, held_out, with_user=False))

@@ -1,6 +1,6 @@
 """This is where stage 2 is trained: the LCU, the user's cross-attention and the gate.
 
-    python -m training.stage2 --cache DIR --vae CKPT --stage1 CKPT --run DIR --config FILE
+    python -m training.stage2 CACHE VAE_CHECKPOINT STAGE1_CHECKPOINT RUN CONFIG
 
 From two-person conversations the avatar learns to listen. The LCU runs through a stretch of blocks,
 its state carried as when serving; the loss is taken on the stretch's last blocks. What stage 1
@@ -10,28 +10,30 @@ learned goes on learning at a lower rate, so that lips stay as they are.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import numpy as np
 import torch
 import typer
 from torch import Tensor
 
-from training.batches import BlockBatch, affect_words, block_of, collate
+from training.batches import Place, batch_of, draw_reference
 from training.data import Track, tracks
+from training.denoising import (
+    Conditions,
+    ContextConfig,
+    denoise,
+    half_precision,
+    previous_latents,
+)
 from training.latents import cache_latents
 from training.loop import Loop, LoopConfig
-from training.losses import FlowConfig
-from training.rollout import initial_lcu_state, listen
-from training.stage1 import (
-    LISTENING_PARTS,
-    denoising_loss,
-    finish,
-    lip_report,
-)
+from training.losses import FlowConfig, flow_loss, noisy, swap_loss
+from training.rollout import RolloutConfig, initial_lcu_state, listen, rollout
+from training.stage1 import LISTENING_PARTS, finish, lip_report
 from visavis import checkpoint
 from visavis import config as configs
-from visavis.config import EchoConfig
 from visavis.nn.echo import Echo, load_echo
 
 # Besides these, the gate learns at the full rate: it now has two voices to weigh.
@@ -48,55 +50,33 @@ class Stage2Training:
     audio_dropout: float = 0.1
     user_dropout: float = 0.1
     old_rate: float = 0.2  # learning rate of what stage 1 trained, as a ratio
-    context_noise: float = 0.4
-    restart_share: float = 0.05
+    swap_weight: float = 4.0  # of the change of speaking lips under another user
     report_every: int = 250
+    context: ContextConfig = field(default_factory=lambda: ContextConfig(restart_share=0.05))
     flow: FlowConfig = field(default_factory=FlowConfig)
     loop: LoopConfig = field(default_factory=lambda: LoopConfig(steps=800, learning_rate=6e-4))
 
 
-@dataclass(frozen=True)
-class Stretch:
-    """A run of blocks of one avatar's track."""
-
-    track: Track
-    first: int
-
-
-def draw_stretches(pool: list[Track], settings: Stage2Training) -> list[Stretch]:
-    """Random stretches of random tracks; some begin where the conversation does."""
+def draw_stretches(pool: list[Track], settings: Stage2Training) -> list[Place]:
+    """The first blocks of random stretches; some begin where the conversation does."""
     chosen = []
     for index in torch.randint(len(pool), (settings.conversations,)).tolist():
         last = max(1, pool[index].blocks - settings.stretch_blocks + 1)
         first = int(torch.randint(last, ())) if torch.rand(()) > 0.1 else 0
-        chosen.append(Stretch(pool[index], first))
+        chosen.append(Place(pool[index], first, draw_reference(pool[index])))
     return chosen
 
 
-def hear(echo: Echo, stretches: list[Stretch], settings: Stage2Training) -> list[Tensor]:
-    """f_pu (B, F, K, D) of each loss block, the LCU having heard the stretch up to it."""
+def hear(echo: Echo, stretches: list[Place], blocks: int) -> list[Tensor]:
+    """f_pu (B, F, K, D) of each of the stretches' first `blocks` blocks."""
     state = initial_lcu_state(echo, len(stretches))
     heard = []
-    for offset in range(settings.stretch_blocks):
-        user_tokens, state = listen(
-            echo,
-            [s.track.user for s in stretches],
-            [s.first + offset for s in stretches],
-            state,
-        )
+    for offset in range(blocks):
+        users = [place.track.user for place in stretches]
+        at = [place.later(offset).block for place in stretches]
+        user_tokens, state = listen(echo, users, at, state)
         heard.append(user_tokens)
-    return heard[-settings.loss_blocks :]
-
-
-def blocks_of(stretches: list[Stretch], offset: int, config: EchoConfig) -> BlockBatch:
-    """The avatar's blocks at `offset` of each stretch."""
-    samples, words = [], []
-    for stretch in stretches:
-        block = stretch.first + offset
-        reference = int(torch.randint(len(stretch.track.latents), ()))
-        samples.append(block_of(stretch.track, block, reference, config))
-        words.append(affect_words(stretch.track, block, config))
-    return collate(samples, words)
+    return heard
 
 
 def rate_of(name: str, old_rate: float) -> float:
@@ -104,18 +84,44 @@ def rate_of(name: str, old_rate: float) -> float:
     return 1.0 if any(part in name for part in NEW_PARTS) else old_rate
 
 
-def conversation_loss(echo: Echo, stretches: list[Stretch], settings: Stage2Training) -> Tensor:
-    """The mean denoising loss of the stretches' last blocks."""
+def conversation_loss(echo: Echo, stretches: list[Place], settings: Stage2Training) -> Tensor:
+    """The mean loss of the stretches' last blocks, the LCU having heard all before."""
+    with half_precision():
+        heard = hear(echo, stretches, settings.stretch_blocks)
     losses = []
-    for number, user_tokens in enumerate(hear(echo, stretches, settings)):
-        offset = settings.stretch_blocks - settings.loss_blocks + number
-        batch = blocks_of(stretches, offset, echo.config)
-        affect_tokens = echo.affect_encoder(batch.word_ids)
-        keep = torch.rand(len(stretches), 2)
-        dropout = torch.tensor([settings.audio_dropout, settings.user_dropout])
-        condition = (keep >= dropout).float()
-        losses.append(denoising_loss(echo, batch, user_tokens, affect_tokens, condition, settings))
+    for offset in range(settings.stretch_blocks - settings.loss_blocks, settings.stretch_blocks):
+        places = [place.later(offset) for place in stretches]
+        losses.append(listening_loss(echo, places, heard[offset - 1], heard[offset], settings))
     return torch.stack(losses).mean()
+
+
+def listening_loss(
+    echo: Echo,
+    places: list[Place],
+    heard_before: Tensor,
+    heard: Tensor,
+    settings: Stage2Training,
+) -> Tensor:
+    """The loss of one block a stretch: denoising, and lips that do not mind who listens.
+
+    Args: heard_before and heard (B, F, K, D), f_pu of the block before and of this one.
+    """
+    batch = batch_of(places, echo.config)
+    dropout = torch.tensor([settings.audio_dropout, settings.user_dropout])
+    present = (torch.rand(len(places), 2) >= dropout).float()
+    with torch.no_grad(), half_precision():
+        affect_before = echo.affect_encoder(batch.word_ids)
+    before = Conditions(heard_before, affect_before, present)
+    previous = previous_latents(echo, places, batch, before, settings.context)
+    x_t, t = noisy(batch.x_0, settings.flow)
+    with half_precision():
+        conditions = Conditions(heard, echo.affect_encoder(batch.word_ids), present)
+        x_0 = denoise(echo, x_t, t, batch, previous, conditions)
+    loss = flow_loss(x_0, batch.x_0, batch.previous_latents[:, -1], t, settings.flow)
+    with torch.no_grad(), half_precision():
+        others = replace(conditions, user_tokens=heard.roll(1, 0))
+        swapped = denoise(echo, x_t, t, batch, previous, others)
+    return loss + settings.swap_weight * swap_loss(x_0, swapped, batch.speaking, t, settings.flow)
 
 
 def train(cache: Path, vae: Path, stage1: Path, run: Path, settings: Stage2Training) -> Path:
@@ -127,17 +133,34 @@ def train(cache: Path, vae: Path, stage1: Path, run: Path, settings: Stage2Train
     (run / "training.json").write_text(configs.to_json(settings))
     for step in loop:
         stretches = draw_stretches(pool, settings)
-        with torch.autocast("cpu", torch.bfloat16):
-            loss = conversation_loss(echo, stretches, settings)
-        loop.update(loss)
+        loop.update(conversation_loss(echo, stretches, settings))
         if (step + 1) % settings.report_every == 0:
             loop.log(**report(loop.averaged, pool, held_out))
     return finish(run, echo, loop.step, report(loop.averaged, pool, held_out))
 
 
 def report(echo: Echo, pool: list[Track], held_out: list[Track]) -> dict[str, float]:
-    """What stage 1 reports, with the user present."""
-    return lip_report(echo, pool, held_out, with_user=True)
+    """What stage 1 reports, with the user present, and the swap of the user."""
+    lips = lip_report(echo, pool, held_out, with_user=True)
+    return lips | user_swap_report(echo, held_out)
+
+
+def user_swap_report(echo: Echo, held_out: list[Track]) -> dict[str, float]:
+    """Change of the upper face's latents over the mouth's under another user: speech, silence."""
+    echo.eval()
+    settings = RolloutConfig(blocks=min(30, *(t.blocks for t in held_out)))
+    frames = settings.blocks * echo.config.block_frames
+    others = [track.user for track in [*held_out[2:], *held_out[:2]]]  # of another conversation
+    own = rollout(echo, held_out, settings)
+    change = (rollout(echo, held_out, settings, users=others) - own).abs().mean(2)  # (B, T, h, w)
+    eighth = change.shape[-1] // 8
+    upper = change[:, :, 2 * eighth : 4 * eighth, 2 * eighth : 6 * eighth].mean((2, 3))
+    mouth = change[:, :, 5 * eighth : 6 * eighth, 3 * eighth : 5 * eighth].mean((2, 3))
+    speaking = torch.tensor(np.stack([t.truth["speaking"][:frames] > 0 for t in held_out]))
+    return {
+        "user_swap_speaking": float(upper[speaking].mean() / mouth[speaking].mean()),
+        "user_swap_listening": float(upper[~speaking].mean() / mouth[~speaking].mean()),
+    }
 
 
 def main(cache: Path, vae: Path, stage1: Path, run: Path, config: Path, threads: int = 2) -> None:

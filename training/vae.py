@@ -1,4 +1,4 @@
-"""This is where the VAE is trained: `python -m training.vae --cache DIR --run DIR --config FILE`.
+"""This is where the VAE is trained: `python -m training.vae CACHE RUN CONFIG`.
 
 Loss: absolute and squared error and their spatial gradients, with eyes and mouth weighing more (the
 crops are aligned, so their place is known), and a very small Kullback-Leibler term. PSNR is printed

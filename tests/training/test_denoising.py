@@ -1,0 +1,73 @@
+"""The context of a block in training, and the loss that keeps users off speaking lips."""
+
+import numpy as np
+import torch
+
+from tests.sizes import tiny
+from training.batches import Place, batch_of
+from training.data import Track
+from training.denoising import Conditions, ContextConfig, previous_latents
+from training.losses import FlowConfig, swap_loss
+from training.stage1 import Stage1Training, nobody, talking_loss
+from visavis.nn.echo import Echo
+
+CONFIG = tiny()
+BLOCKS = 4
+OWN = ContextConfig(noise=0.0, restart_share=0.0, own_share=1.0)
+
+
+def track(folder) -> Track:
+    """A track of random latents."""
+    frames = BLOCKS * CONFIG.block_frames
+    generator = np.random.default_rng(0)
+    latents = generator.standard_normal((frames, *CONFIG.latent_shape)).astype(np.float16)
+    width = (CONFIG.audio.feature_frames, CONFIG.audio.feature_width)
+    np.save(folder / "latents.npy", latents)
+    np.save(folder / "frames.npy", np.zeros((frames, 2, 2, 3), np.uint8))
+    np.save(folder / "avatar_features.npy", generator.standard_normal((BLOCKS, *width)))
+    np.savez(folder / "truth.npz", speaking=np.ones(frames, bool), emotion=np.full(frames, "happy"))
+    return Track(folder, folder)
+
+
+def conditions(batch: int) -> Conditions:
+    return Conditions(*nobody(CONFIG, batch), torch.tensor([[1.0, 0.0]]).expand(batch, 2))
+
+
+def test_own_context_is_the_network_s_where_there_is_a_block_before(tmp_path):
+    torch.manual_seed(0)
+    echo, whole = Echo(CONFIG), track(tmp_path)
+    places = [Place(whole, 0, 3), Place(whole, 2, 3)]
+    batch = batch_of(places, CONFIG)
+    previous = previous_latents(echo, places, batch, conditions(2), OWN)
+    # The first block follows the portrait; an untrained avatar is its own portrait.
+    torch.testing.assert_close(previous[0], batch.previous_latents[0])
+    portrait = batch.reference_latents[1].expand_as(previous[1])
+    torch.testing.assert_close(previous[1], portrait, atol=2e-2, rtol=1e-2)
+    assert not torch.allclose(batch.previous_latents[1], portrait)
+
+
+def test_own_context_costs_the_loss_no_gradients(tmp_path):
+    whole = track(tmp_path)
+    places = [Place(whole, 1, 0), Place(whole, 2, 0)]
+    for context in (OWN, ContextConfig(own_share=0.0)):
+        torch.manual_seed(0)
+        echo = Echo(CONFIG)
+        torch.nn.init.normal_(echo.sdcm_denoiser.head[-1].weight)  # pyright: ignore
+        settings = Stage1Training(size="tiny", context=context)
+        talking_loss(echo, places, conditions(2), settings).backward()
+        for name, parameter in echo.sdcm_denoiser.named_parameters():
+            if "audio_attention" in name and "weight" in name:
+                assert parameter.grad is not None and parameter.grad.any(), name
+
+
+def test_only_speaking_lips_are_kept_from_the_user():
+    one, other = torch.zeros(1, 2, 1, 8, 8), torch.zeros(1, 2, 1, 8, 8)
+    t, flow = torch.ones(1, 1), FlowConfig()
+    other[:, 0, :, 5, 4] = 1.0  # the mouth, in frame 0
+    speaking = torch.tensor([[1.0, 0.0]])
+    assert swap_loss(one, other, speaking, t, flow) > 0
+    assert swap_loss(one, other, 1 - speaking, t, flow) == 0
+    brow = torch.zeros_like(one)
+    brow[:, 0, :, 2, 4] = 1.0
+    at_brow, at_mouth = (swap_loss(one, x, speaking, t, flow) for x in (brow, other))
+    assert at_brow < 0.01 * at_mouth

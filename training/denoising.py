@@ -1,0 +1,114 @@
+"""This is where a block is denoised in training, in the context it will have when served.
+
+A network that only ever saw true frames before its block falls apart when it is fed its own: its
+small errors are new to it and add up. So a part of the context is what the network itself makes of
+the block before (scheduled sampling: Bengio et al., 2015, arXiv 1506.03099; for video: Huang et
+al., 2025, arXiv 2506.08009), another part is noisy, and another is the portrait, as at a start.
+
+Legend: B batch, F frames, P previous frames, C h w latents, K user tokens a frame, E affect tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from training.batches import BlockBatch, Place, batch_of
+from training.rollout import fixed_masks
+from visavis.nn.echo import Echo
+from visavis.sampler import context
+
+
+@dataclass(frozen=True)
+class ContextConfig:
+    """What stands for the block before."""
+
+    noise: float = 0.4  # the most noise on true previous latents
+    noisy_share: float = 0.7  # of them that are noisy at all
+    restart_share: float = 0.1  # whose previous latents are the portrait
+    own_share: float = 0.35  # whose previous latents are the network's own
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """Whom B blocks listen to, and what counts."""
+
+    user_tokens: Tensor  # (B, F, K, D_lcu)
+    affect_tokens: Tensor  # (B, E, D_affect)
+    present: Tensor  # (B, 2), 0 drops the avatar's voice or the user
+
+    def rows(self, index: Sequence[int]) -> Conditions:
+        """Some of the blocks."""
+        rows = list(index)
+        return Conditions(self.user_tokens[rows], self.affect_tokens[rows], self.present[rows])
+
+
+def half_precision() -> torch.autocast:
+    """bfloat16 where it is safe.
+
+    A pass with gradients and one without must not share one such context: casts of weights are
+    kept, and those made without gradients would be used by both.
+    """
+    return torch.autocast("cpu", torch.bfloat16)
+
+
+def denoise(
+    echo: Echo, x_t: Tensor, t: Tensor, batch: BlockBatch, previous: Tensor, conditions: Conditions
+) -> Tensor:
+    """x_0 (B, F, C, h, w) float32 as the network predicts it from x_t at t (B, 1)."""
+    prediction = echo.sdcm_denoiser(
+        x_t,
+        t,
+        conditions.present,
+        batch.reference_latents,
+        previous,
+        echo.reference_encoder.tokens(batch.reference_latents),
+        conditions.affect_tokens,
+        batch.avatar_audio_features,
+        conditions.user_tokens,
+        fixed_masks(echo, len(x_t)),
+    )
+    return prediction.float()
+
+
+def previous_latents(
+    echo: Echo,
+    places: list[Place],
+    batch: BlockBatch,
+    conditions: Conditions,
+    config: ContextConfig,
+) -> Tensor:
+    """(B, P, C, h, w): true and roughened, the network's own, or the portrait.
+
+    Args: conditions, those under which the network makes the block before.
+    """
+    previous = roughen(batch.previous_latents, batch.reference_latents, config)
+    own = [n for n in range(round(config.own_share * len(places))) if places[n].block > 0]
+    if own:
+        before = batch_of([places[n].later(-1) for n in own], echo.config)
+        previous[own] = own_context(echo, before, conditions.rows(own))
+    return previous
+
+
+@torch.no_grad()
+def own_context(echo: Echo, before: BlockBatch, conditions: Conditions) -> Tensor:
+    """(B, P, C, h, w): what the network makes of the block before, in one step from pure noise."""
+    noise = torch.randn_like(before.x_0)
+    t = torch.ones(len(noise), 1)
+    with half_precision():
+        x_0 = denoise(echo, noise, t, before, before.previous_latents, conditions)
+    frames = echo.config.denoiser.previous_frames
+    return context(x_0, before.reference_latents[:, None], frames, echo.config.context_keep)
+
+
+def roughen(previous: Tensor, reference: Tensor, config: ContextConfig) -> Tensor:
+    """True previous latents (B, P, C, h, w) with noise, or the portrait in their place."""
+    batch = previous.shape[0]
+    scale = torch.rand(batch, 1, 1, 1, 1) * config.noise
+    scale = scale * (torch.rand(batch, 1, 1, 1, 1) < config.noisy_share)
+    restart = torch.rand(batch, 1, 1, 1, 1) < config.restart_share
+    noisy = previous + scale * torch.randn_like(previous)
+    return torch.where(restart, reference[:, None].expand_as(previous), noisy)
