@@ -180,8 +180,9 @@ def nano() -> EchoConfig:
         latent_channels=32,
         latent_size=8,
         vae=VAEConfig(
-            encoder_widths=(48, 96, 192, 256),
-            encoder_depths=(1, 1, 1, 1),
+            encoder_widths=(64, 128, 256),
+            encoder_depths=(1, 1, 1),
+            unshuffle=8,
             decoder_widths=(256, 128, 64, 32),
             decoder_depths=(3, 3, 2, 1),
             shuffle=4,

@@ -60,8 +60,8 @@ class SDCM(nn.Module):
         h_avt = self.audio_attention(h.flatten(0, 1), avatar_audio_tokens.flatten(0, 1))
         h_avt = h_avt.unflatten(0, (batch, frames))
         g = self._gate(h_usr, h_avt)
-        face = face_mask * (g * h_avt + (1 - g) * h_usr)
-        return face + lip_mask * h_avt
+        blend = h_usr + g * (h_avt - h_usr)  # g ⊙ h_avt + (1 − g) ⊙ h_usr
+        return face_mask * blend + lip_mask * h_avt
 
     def _gate(self, h_usr: Tensor, h_avt: Tensor) -> Tensor:
         both = [self._convolve(self.user_conv, h_usr), self._convolve(self.audio_conv, h_avt)]
