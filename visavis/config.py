@@ -177,17 +177,15 @@ def nano() -> EchoConfig:
     return EchoConfig(
         name="nano",
         image_size=256,
-        latent_channels=32,
-        latent_size=8,
         vae=VAEConfig(
-            encoder_widths=(64, 128, 256),
-            encoder_depths=(1, 1, 1),
+            encoder_widths=(64, 128),
+            encoder_depths=(1, 1),
             unshuffle=8,
-            decoder_widths=(256, 128, 64, 32),
-            decoder_depths=(3, 3, 2, 1),
+            decoder_widths=(128, 96, 48),
+            decoder_depths=(2, 2, 1),
             shuffle=4,
         ),
-        denoiser=DenoiserConfig(patch=1, stem_width=128),
+        denoiser=DenoiserConfig(patch=2),
     )
 
 

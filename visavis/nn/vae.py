@@ -30,14 +30,46 @@ class ResidualBlock(nn.Module):
         return F.relu(x + self.second(F.relu(self.first(x))))
 
 
+class Halve(nn.Module):
+    """(B, C, h, w) -> (B, C', h/2, w/2): a strided convolution beside plain averaging.
+
+    The shortcut, without parameters, folds 2×2 positions into channels and averages neighbours
+    (Chen et al., 2024, DC-AE, arXiv 2410.10733, §3.1), so colour and form pass from the first step
+    on and the convolutions learn the rest.
+    """
+
+    def __init__(self, width: int, following: int):
+        super().__init__()
+        self.following = following
+        self.convolution = nn.Conv2d(width, following, 3, stride=2, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        folded = F.pixel_unshuffle(x, 2).unflatten(1, (self.following, -1))
+        return self.convolution(x) + folded.mean(2)
+
+
+class Double(nn.Module):
+    """(B, C, h, w) -> (B, C', 2h, 2w): the counterpart of `Halve`, which repeats channels."""
+
+    def __init__(self, width: int, following: int):
+        super().__init__()
+        self.repeats = 4 * following // width
+        self.convolution = nn.Conv2d(width, 4 * following, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.pixel_shuffle(self.convolution(x) + x.repeat_interleave(self.repeats, dim=1), 2)
+
+
 def _encoder(config: EchoConfig) -> nn.Sequential:
     vae, channels = config.vae, 3 * config.vae.unshuffle**2
     layers: list[nn.Module] = [nn.PixelUnshuffle(vae.unshuffle)]
     for level, (width, depth) in enumerate(
         zip(vae.encoder_widths, vae.encoder_depths, strict=True)
     ):
-        stride = 1 if level == 0 else 2
-        layers += [nn.Conv2d(channels, width, 3, stride=stride, padding=1), nn.ReLU()]
+        if level == 0:
+            layers += [nn.Conv2d(channels, width, 3, padding=1), nn.ReLU()]
+        else:
+            layers += [Halve(channels, width)]
         layers += [ResidualBlock(width) for _ in range(depth)]
         channels = width
     layers += [nn.Conv2d(channels, 2 * config.latent_channels, 3, padding=1)]
@@ -52,7 +84,7 @@ def _decoder(config: EchoConfig) -> nn.Sequential:
         assert width is not None
         layers += [ResidualBlock(width) for _ in range(depth)]
         if following is not None:
-            layers += [nn.Conv2d(width, 4 * following, 1), nn.PixelShuffle(2)]
+            layers += [Double(width, following)]
     layers += [nn.Conv2d(vae.decoder_widths[-1], 3 * vae.shuffle**2, 3, padding=1)]
     layers += [nn.PixelShuffle(vae.shuffle)]
     return nn.Sequential(*layers)
