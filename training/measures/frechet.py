@@ -29,7 +29,7 @@ def frechet_distance(a: np.ndarray, b: np.ndarray) -> float:
 def kernel_distance(a: np.ndarray, b: np.ndarray) -> float:
     """Unbiased squared maximum mean discrepancy of two sets (N, D) and (M, D), N and M ≥ 2.
 
-    The kernel is (x·y / D + 1)³ (Bińkowski et al., 2018, arXiv 1801.01401). All pairs are taken, not
+    The kernel is (x·y / D + 1)³ (Bińkowski et al., 2018, arXiv 1801.01401). All pairs are taken, no
     means over subsets. About 0 for two samples of one distribution; it may be slightly negative.
     """
     a, b = _vectors(a), _vectors(b)

@@ -1,7 +1,7 @@
 """This is where lips are compared with the truth: do they open with the voice, and do they close?
 
-Apertures are measured from pictures (`measures.motion.apertures`), so no figure reaches 1 by itself:
-what the true video reaches through the same eyes is the ceiling.
+Apertures are measured from pictures (`measures.motion.apertures`), so no figure reaches 1 by
+itself: what the true video reaches through the same eyes is the ceiling.
 
 Legend: T frames.
 """

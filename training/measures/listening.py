@@ -1,13 +1,13 @@
 """This is where a listener's motion is measured as DualTalk measures it, and a little further.
 
-Definitions follow `metric/metric.py` of DualTalk (Peng et al., CVPR 2025, arXiv 2505.18096), read at
-Ruthless338/DualTalk@5ed7187, and their restatement in TIMAR (arXiv 2512.15340), `util/metrics.py` of
-CoderChen01/towards-seamless-interaction@b58f9b9. There, each is computed per clip and stream, then
-averaged over clips. The streams are FLAME's exp (50 coefficients), jaw (3, rad) and pose (the neck's
-rotation, 3, rad); published tables multiply FD and P-FD by 1 / 10³ / 10² (exp / jaw / pose), MSE by
-10 / 10³ / 10², rPCC by 10² / 10 / 10 and SID by 1. Functions here return unscaled values in the
-units of the motion they are given; figures of other motion than FLAME's (ours: `measures.motion`)
-share the definitions with those tables, not the numbers.
+Definitions follow `metric/metric.py` of DualTalk (Peng et al., CVPR 2025, arXiv 2505.18096), read
+at Ruthless338/DualTalk@5ed7187, and their restatement in TIMAR (arXiv 2512.15340),
+`util/metrics.py` of CoderChen01/towards-seamless-interaction@b58f9b9. There, each is computed per
+clip and stream, then averaged over clips. The streams are FLAME's exp (50 coefficients), jaw (3,
+rad) and pose (the neck's rotation, 3, rad); published tables multiply FD and P-FD by 1 / 10³ / 10²
+(exp / jaw / pose), MSE by 10 / 10³ / 10², rPCC by 10² / 10 / 10 and SID by 1. Functions here return
+unscaled values in the units of the motion they are given; figures of other motion than FLAME's
+(ours: `measures.motion`) share the definitions with those tables, not the numbers.
 
 What to know of the published code:
 

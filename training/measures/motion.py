@@ -8,11 +8,12 @@ so that size, place and roll of the face do not enter; angles are in degrees.
 - exp (10): mouth width; lift of either lip corner towards the nose; thickness of the lips from edge
   to edge; lift of both inner and both outer brows over their eyes; opening of both eyes
 - jaw (2): opening of the lips; distance from nose to chin
-- pose (3): the nose tip's way to the right of the eyes' midpoint (yaw), and below it (pitch); the
-  eye line's angle (roll)
+- pose (3): the nose tip's way to the right of the temples' midpoint (yaw), and below it (pitch);
+  the eye line's angle (roll)
 
-All are differences from the person's portrait, so that a long nose is no bowed head, and a face that
-keeps still is zero.
+All are differences from the person's portrait, so that a long nose is no bowed head, and a face
+that keeps still is zero. On rendered heads whose pose is known (6 people, 24 s each), Pearson's r
+with the truth was 0.96 to 0.99 for yaw, 0.49 to 0.81 for pitch; nods here are a few degrees.
 
 Legend: T frames, D channels of one stream.
 """
@@ -27,6 +28,7 @@ STREAMS = {"exp": slice(0, 10), "jaw": slice(10, 12), "pose": slice(12, 15)}
 
 # Points of MediaPipe's mesh; left and right are the picture's.
 FOREHEAD, CHIN, NOSE_TIP, NOSE_BASE = 10, 152, 1, 2
+TEMPLES = (127, 356)
 LIP_LEFT, LIP_RIGHT = 61, 291
 UPPER_EDGE, UPPER_LIP, LOWER_LIP, LOWER_EDGE = 0, 13, 14, 17
 EYES_OUTER, EYES_INNER = (33, 263), (133, 362)
@@ -88,7 +90,7 @@ def _readings(points: np.ndarray) -> np.ndarray:
     def point(*numbers: int) -> np.ndarray:
         return points[:, list(numbers)].mean(1)
 
-    eyes = point(*EYES_OUTER)
+    temples = point(*TEMPLES)
     sides = list(zip(EYES_OUTER, EYES_INNER, strict=True))
     exp = [
         along(point(LIP_LEFT), point(LIP_RIGHT), x),
@@ -109,8 +111,8 @@ def _readings(points: np.ndarray) -> np.ndarray:
         along(point(NOSE_BASE), point(CHIN), y),
     ]
     pose = [
-        along(eyes, point(NOSE_TIP), x),
-        along(eyes, point(NOSE_TIP), y),
+        along(temples, point(NOSE_TIP), x),
+        along(temples, point(NOSE_TIP), y),
         np.degrees(np.arctan2(eye_line[:, 1], eye_line[:, 0])),
     ]
     return np.stack([*exp, *jaw, *pose], axis=1)

@@ -37,7 +37,7 @@ def psnr(images: np.ndarray, true: np.ndarray) -> np.ndarray:
 
 
 def ssim(images: np.ndarray, true: np.ndarray) -> np.ndarray:
-    """(N,) structural similarity of (N, H, W, 3) uint8 pictures and true ones, mean over colours."""
+    """(N,) structural similarity of (N, H, W, 3) uint8 pictures to true ones."""
     pairs = zip(images, true, strict=True)
     return np.array([structural_similarity(t, i, channel_axis=2) for i, t in pairs])
 

@@ -25,6 +25,8 @@ def points():
         motion.BROWS_INNER[1]: (240, 70),
         motion.BROWS_OUTER[0]: (100, 75),
         motion.BROWS_OUTER[1]: (300, 75),
+        motion.TEMPLES[0]: (60, 110),
+        motion.TEMPLES[1]: (340, 110),
         motion.NOSE_TIP: (200, 180),
         motion.NOSE_BASE: (200, 200),
         motion.LIP_LEFT: (150, 250),
