@@ -137,8 +137,10 @@ def listening_figures(
         clips = [clip_figures(p[stream], t[stream], u[stream], clusters) for p, t, u in triples]
         for name in clips[0]:
             figures[f"{name}_{stream}"] = float(np.mean([clip[name] for clip in clips]))
-        pooled = [np.concatenate([clip[stream] for clip in side]) for side in (truths, predictions)]
-        figures[f"sid_pooled_{stream}"] = shannon_index_of_diversity(*pooled, clusters)
+        true, predicted = (
+            np.concatenate([clip[stream] for clip in side]) for side in (truths, predictions)
+        )
+        figures[f"sid_pooled_{stream}"] = shannon_index_of_diversity(true, predicted, clusters)
     return figures
 
 

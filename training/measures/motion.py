@@ -37,7 +37,7 @@ BROWS_INNER, BROWS_OUTER = (107, 336), (70, 300)
 
 
 def landmarks(finder: FaceFinder, video: np.ndarray) -> np.ndarray:
-    """(T, 468, 2) float64 pixels x, y of the largest face; NaN where there is none.
+    """(T, 468, 2) float64 pixels x, y of the largest face of aligned crops; NaN without one.
 
     A frame equal to the one before is not looked at again.
     """
@@ -45,7 +45,7 @@ def landmarks(finder: FaceFinder, video: np.ndarray) -> np.ndarray:
     for n, frame in enumerate(video):
         if n and np.array_equal(frame, video[n - 1]):
             found[n] = found[n - 1]
-        elif faces := finder.find(np.ascontiguousarray(frame)):
+        elif faces := finder.find(np.ascontiguousarray(frame), parts=()):
             found[n] = max(faces, key=lambda face: face.width).landmarks
     return found
 
