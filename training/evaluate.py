@@ -20,7 +20,7 @@ measured, plots, `contact_sheet.jpg` (the truth above the systems) and `side_by_
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
@@ -83,7 +83,7 @@ def look(
 
 
 def emotion_reader(finder: FaceFinder, train: Sequence[Track]) -> EmotionReader | None:
-    """The reader of emotions, fitted on true videos of the training split; None if that has none."""
+    """The reader of emotions, fitted on true training videos; None if they show only one."""
     some = [t for t in train if "emotion" in t.truth][:: max(1, len(train) // READER_TRACKS)]
     motions = []
     for track in tqdm(some, desc="emotion reader", unit="track"):
@@ -96,33 +96,34 @@ def emotion_reader(finder: FaceFinder, train: Sequence[Track]) -> EmotionReader 
 
 def write(
     out: Path,
-    facts: dict,
+    facts: Mapping[str, object],
     rows: report.Rows,
-    seen: dict[str, list[Observation]],
-    systems: Sequence[System],
-    people: Sequence[Track],
+    notes: Mapping[str, str],
+    seen: Mapping[str, Sequence[Observation]],
+    judged: Sequence[str],
+    names: Sequence[str],
 ) -> None:
-    """The figures as JSON, as tables, and as plots."""
-    notes = missing(people)
+    """The figures as JSON, tables and plots; `judged` are the systems, `names` the tracks."""
     metrics = {**facts, "systems": rows, "missing": notes}
     (out / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
-    (out / "report.md").write_text(report.markdown(rows, notes))
+    (out / "report.md").write_text(report.markdown(rows, notes, facts))
     report.plot_overview(rows, out / "overview.png")
     report.plot_lip_sync(seen, out / "lip_sync.png")
-    names = [track.name for track in people[:SHOWN_TRACKS]]
-    judged = {s.name: seen[s.name] for s in systems if s.kind != "baseline"}
-    report.plot_apertures(seen["ground_truth"], judged, names, out / "apertures.png")
+    report.plot_apertures(
+        seen["ground_truth"],
+        {name: seen[name] for name in judged},
+        names[:SHOWN_TRACKS],
+        out / "apertures.png",
+    )
 
 
 def show(
-    out: Path, shown: dict[str, Shown], systems: Sequence[System], track: Track, voices: Path | None
+    out: Path, shown: Mapping[str, Shown], judged: Sequence[str], track: Track, voices: Path | None
 ) -> None:
     """The contact sheet, and the first track's videos side by side with both voices."""
-    judged = [s.name for s in systems if s.kind != "baseline" or s.name == "ground_truth"]
-    strips = [
-        strip for some in zip(*(shown[n].strips for n in judged), strict=True) for strip in some
-    ]
-    cv2.imwrite(str(out / "contact_sheet.jpg"), np.vstack(strips)[..., ::-1])
+    tracks_of_strips = zip(*(shown[name].strips for name in ("ground_truth", *judged)), strict=True)
+    sheet = np.vstack([one for strips in tracks_of_strips for one in strips])
+    cv2.imwrite(str(out / "contact_sheet.jpg"), sheet[..., ::-1])
     frames = len(shown["ground_truth"].first)
     panes = {"user": track.user.frames[:frames], **{n: s.first for n, s in shown.items()}}
     audio = None if voices is None else conversation_audio(voices, track, frames)
@@ -189,8 +190,14 @@ def main(
     )
     rows = {name: row(observations, reference) for name, observations in seen.items()}
     facts = {"tracks": len(people), "seconds_a_track": frames / FRAME_RATE_HZ}
-    write(out, facts, rows, seen, systems, people)
-    show(out, shown, systems, people[0], voices)
+    notes = missing(people)
+    if scorer is None:
+        notes["lip_sync_*, lip_offset_frames"] = "no lip scorer was given (--lip-sync)"
+    if reference.reader is None:
+        notes["emotion_agreement"] = "the training split shows fewer than two emotions"
+    judged = [system.name for system in systems if system.kind != "baseline"]
+    write(out, facts, rows, notes, seen, judged, [track.name for track in people])
+    show(out, shown, judged, people[0], voices)
     print((out / "report.md").read_text())
 
 

@@ -3,7 +3,7 @@
 A linear reader (multinomial logistic regression) of the motion of a second of listening is fitted
 on the training split's true videos, whose due emotions are known. It sees what the measuring of
 motion sees, so the true test videos say how well it reads at all, and a face that does not move is
-at chance: one over the number of emotions.
+at chance, one over the number of emotions, or below.
 
 Legend: T frames, D channels, N windows.
 """

@@ -9,7 +9,7 @@ from training.measures.listening import CLUSTERS
 
 @dataclass(frozen=True)
 class Figure:
-    """A column. better: "↑" higher, "↓" lower, "0" or "1" nearer to that, "GT" as the truth's."""
+    """A column. better: "↑" higher, "↓" lower, "→ 0" nearer to 0, "→ GT" nearer to the truth's."""
 
     name: str
     better: str
@@ -28,7 +28,7 @@ GROUPS: dict[str, list[Figure]] = {
         Figure("mouth_r_ceiling", "", "the same of the true video, which is measured no better"),
         Figure("closure_pbm", "↑", "share of all P, B and M in which the lips close"),
         Figure("mouth_at_rest", "↑", "share of silent frames with a mouth as shut as the truth's"),
-        Figure("lip_offset_frames", "0", "median over tracks; positive when lips come late", 1),
+        Figure("lip_offset_frames", "→ 0", "median over tracks; positive when lips come late", 1),
         Figure("lip_in_sync", "↑", "share of tracks whose offset is at most one frame"),
         Figure("lip_sync_confidence", "↑", "of our lip scorer, in embedding distance; not LSE-C"),
         Figure("lip_sync_distance", "↓", "of our lip scorer at the best offset; not LSE-D"),
@@ -36,7 +36,8 @@ GROUPS: dict[str, list[Figure]] = {
     "Picture": [
         Figure("face_found", "↑", "share of frames in which MediaPipe finds a face"),
         Figure("own_portrait_nearest", "↑", "share of faces nearest to their own portrait (dlib)"),
-        Figure("identity_similarity", "↑", "cosine of dlib's embeddings of face and portrait"),
+        Figure("identity_similarity", "↑", "cosine of dlib's embeddings; 0.9 between strangers"),
+        Figure("identity_distance", "↓", "distance of dlib's embeddings; below 0.6 is one person"),
         Figure("psnr", "↑", "dB, each frame against the true one of its moment", 2),
         Figure("ssim", "↑", "structural similarity to the true frame of its moment"),
         Figure("perceptual_effnetlite0", "↓", "distance over EfficientNet-Lite0's taps; not LPIPS"),
@@ -46,9 +47,9 @@ GROUPS: dict[str, list[Figure]] = {
     "Listening": [
         Figure("emotion_agreement", "↑", "share of listening seconds that show the due emotion"),
         Figure("reaction_r", "↑", "likeness of the reactions to the truth's causes, at best delay"),
-        Figure("reaction_gain", "1", "strength of the reactions over that of the true ones"),
-        Figure("reaction_delay_ms", "0", "how much later than the truth's they come", 0),
-        *_streams("seam_jump", "1", "step into a block over steps elsewhere"),
+        Figure("reaction_gain", "→ 1", "strength of the reactions over that of the true ones"),
+        Figure("reaction_delay_ms", "→ 0", "how much later than the truth's they come", 0),
+        *_streams("seam_jump", "→ 1", "step into a block over steps elsewhere"),
     ],
     "Motion: distance": [
         *_streams("fd", "↓", "Fréchet distance of a clip's frames (DualTalk)"),
@@ -58,10 +59,12 @@ GROUPS: dict[str, list[Figure]] = {
         *_streams("sts", "↓", "root of the summed squared error of differences (DualTalk)"),
     ],
     "Motion: variety and response": [
-        *_streams("sid_truth_clusters", "GT", "entropy of the prediction in the truth's clusters"),
-        *_streams("sid_prediction_clusters", "GT", "of the truth in the prediction's (DualTalk)"),
-        *_streams("sid_pooled", "GT", "of all clips' predictions in the truth's clusters (DIM)"),
-        *_streams("variance", "GT", "over frames, mean over channels (DualTalk)"),
+        *_streams(
+            "sid_truth_clusters", "→ GT", "entropy of the prediction in the truth's clusters"
+        ),
+        *_streams("sid_prediction_clusters", "→ GT", "of the truth in the prediction's (DualTalk)"),
+        *_streams("sid_pooled", "→ GT", "of all clips' predictions in the truth's clusters (DIM)"),
+        *_streams("variance", "→ GT", "over frames, mean over channels (DualTalk)"),
         *_streams("rpcc", "↓", "difference of the correlations with the partner (DualTalk)"),
     ],
     "Swap tests": [

@@ -25,7 +25,7 @@ OVERVIEW = (
     "mouth_r",
     "closure_pbm",
     "lip_sync_confidence",
-    "identity_similarity",
+    "identity_distance",
     "ssim",
     "fd_effnetlite0",
     "emotion_agreement",
@@ -37,9 +37,9 @@ OVERVIEW = (
 )
 
 
-def markdown(rows: Rows, missing: Mapping[str, str]) -> str:
-    """One table a group, one row a system, then what was not measured and what figures mean."""
-    parts = []
+def markdown(rows: Rows, missing: Mapping[str, str], facts: Mapping[str, object]) -> str:
+    """One table a group, one row a system, what figures mean, and what was not measured and why."""
+    parts = ["# Evaluation", ", ".join(f"{name}: {fact}" for name, fact in facts.items())]
     for group, figures in GROUPS.items():
         known = [figure for figure in figures if any(figure.name in row for row in rows.values())]
         if known:
@@ -103,6 +103,7 @@ def plot_lip_sync(systems: Mapping[str, Sequence[Observation]], path: Path) -> b
     figure, axis = plt.subplots(figsize=(8, 4.5))
     for system, curve in curves.items():
         axis.plot(range(-MAX_OFFSET, MAX_OFFSET + 1), curve, marker=".", label=system)
+    axis.set_xticks(range(-MAX_OFFSET, MAX_OFFSET + 1, 2))
     axis.set_xlabel("offset in frames of 40 ms (positive: lips late)")
     axis.set_ylabel("mean distance of embeddings")
     axis.legend(fontsize=8)
@@ -126,7 +127,7 @@ def _legend(figures: Sequence[Figure]) -> str:
 
 
 def _cell(row: Mapping[str, float], figure: Figure) -> str:
-    return f"{row[figure.name]:.{figure.digits}f}" if figure.name in row else ABSENT
+    return f"{row[figure.name]:z.{figure.digits}f}" if figure.name in row else ABSENT
 
 
 def _write(figure: plt.Figure, path: Path) -> None:  # type: ignore[name-defined]

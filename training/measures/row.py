@@ -82,14 +82,16 @@ def motion_matrix(motion: Mapping[str, np.ndarray]) -> np.ndarray:
 
 
 def _identity(seen: Sequence[Observation], reference: Reference) -> dict[str, float]:
-    nearest, similar = [], []
+    nearest, similar, distant = [], [], []
     for n, observation in enumerate(seen):
         away = distances(observation.identity, reference.portraits)
         nearest += list(away.argmin(1) == n)
+        distant += list(away[:, n])
         similar += list(cosines(observation.identity, reference.portraits[n : n + 1])[:, 0])
     return {
         "own_portrait_nearest": float(np.mean(nearest)),
         "identity_similarity": float(np.mean(similar)),
+        "identity_distance": float(np.mean(distant)),
     }
 
 
