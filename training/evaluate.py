@@ -163,6 +163,7 @@ def main(
     config = SIZES[size]() if network is None else network.config
     blocks = min(int(seconds * FRAME_RATE_HZ) // config.block_frames, *(t.blocks for t in people))
     frames = blocks * config.block_frames
+    elsewhere = [from_folder(*pair, people, frames) for pair in map(named_folder, videos or [])]
     systems = baselines(people, train, frames)
     if network is not None and vae is not None:
         cache_latents(cache, vae)
@@ -174,8 +175,10 @@ def main(
         )
         decoder = load_vae(vae).to(memory_format=torch.channels_last)  # pyright: ignore
         systems += echo_systems(decoder, generate(network, people, settings), people)
-    for name, folder in map(named_folder, videos or []):
-        systems.append(from_folder(name, folder, people, frames))
+    systems += elsewhere
+    names = [system.name for system in systems]
+    if len(set(names)) < len(names):
+        raise typer.BadParameter(f"got the systems {names}, expected different names; rename one")
 
     scorer = None if lip_scorer is None else lip_sync.load(lip_scorer)
     instruments = Instruments(FaceFinder(), scorer, config)

@@ -64,18 +64,16 @@ def write_video(path: Path, frames: np.ndarray, audio: np.ndarray | None = None)
         video = container.add_stream("libx264", rate=FRAME_RATE_HZ, options={"crf": "16"})
         video.height, video.width = frames.shape[1:3]
         video.pix_fmt = "yuv420p"
-        sound = None if audio is None else container.add_stream("aac", rate=SAMPLE_RATE_HZ)
+        if audio is not None:
+            sound = container.add_stream("aac", rate=SAMPLE_RATE_HZ, layout="mono")
+            whole = av.AudioFrame.from_ndarray(audio[None], format="fltp", layout="mono")
+            whole.sample_rate, whole.pts = SAMPLE_RATE_HZ, 0
+            whole.time_base = Fraction(1, SAMPLE_RATE_HZ)
+            container.mux([*sound.encode(whole), *sound.encode()])
         for picture in frames:
             picture = np.ascontiguousarray(picture)
             container.mux(video.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
         container.mux(video.encode())
-        if sound is not None and audio is not None:
-            sound.layout = "mono"
-            whole = av.AudioFrame.from_ndarray(audio[None], format="fltp", layout="mono")
-            whole.sample_rate, whole.pts = SAMPLE_RATE_HZ, 0
-            whole.time_base = Fraction(1, SAMPLE_RATE_HZ)
-            container.mux(sound.encode(whole))
-            container.mux(sound.encode())
 
 
 def _pane(caption: str, video: np.ndarray) -> np.ndarray:
