@@ -6,6 +6,7 @@ Distances below about 0.6 mean the same person to dlib. Here they rank: whose po
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -50,8 +51,17 @@ def embedding(image: np.ndarray) -> np.ndarray:
     return np.array(network.compute_face_descriptor(picture, predictor(picture, box)))
 
 
-def distances(images: list[np.ndarray], portraits: list[np.ndarray]) -> np.ndarray:
-    """(images, portraits) Euclidean distances of embeddings."""
-    ours = np.stack([embedding(image) for image in images])
-    theirs = np.stack([embedding(portrait) for portrait in portraits])
+def embeddings(images: Iterable[np.ndarray]) -> np.ndarray:
+    """(N, 128) float64 of aligned crops (H, W, 3) uint8."""
+    return np.stack([embedding(image) for image in images])
+
+
+def distances(ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
+    """(N, M) Euclidean distances of embeddings (N, 128) and (M, 128)."""
     return np.linalg.norm(ours[:, None] - theirs[None], axis=-1)
+
+
+def cosines(ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
+    """(N, M) cosine similarities of embeddings (N, 128) and (M, 128)."""
+    ours, theirs = (x / np.linalg.norm(x, axis=1, keepdims=True) for x in (ours, theirs))
+    return ours @ theirs.T

@@ -1,0 +1,1 @@
+"""What an avatar's video is measured by. `training.evaluate` puts it together."""

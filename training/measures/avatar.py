@@ -1,0 +1,63 @@
+"""This is where trained networks become rows of the table: with their user, and without.
+
+Legend: B people, T frames, C h w latents, H W pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from training.data import Track
+from training.measures.baselines import others
+from training.measures.swap import swap_figures
+from training.measures.system import System, portraits
+from training.rollout import RolloutConfig, rollout
+from visavis.nn.echo import Echo
+from visavis.nn.vae import VAE
+
+
+@dataclass(frozen=True)
+class Generated:
+    """Latents (B, T, C, h, w) of all held-out people, under each condition."""
+
+    own: Tensor
+    other_voice: Tensor
+    other_user: Tensor
+    without_user: Tensor
+
+
+def generate(echo: Echo, people: Sequence[Track], settings: RolloutConfig) -> Generated:
+    """Everybody's own conversation, the two swap tests, and the network without its user."""
+    strangers = others(people)
+    return Generated(
+        own=rollout(echo, people, settings),
+        other_voice=rollout(echo, people, settings, voices=strangers),
+        other_user=rollout(echo, people, settings, users=[track.user for track in strangers]),
+        without_user=rollout(echo, people, replace(settings, with_user=False)),
+    )
+
+
+def decode(vae: VAE, latents: Tensor) -> np.ndarray:
+    """(T, C, h, w) latents -> (T, H, W, 3) uint8 pictures."""
+    with torch.inference_mode():
+        images = torch.cat([vae.decode(part).clamp(0, 1) for part in latents.split(25)])
+    return (images.permute(0, 2, 3, 1).numpy() * 255).round().astype(np.uint8)
+
+
+def echo_systems(vae: VAE, found: Generated, people: Sequence[Track]) -> list[System]:
+    """The rows `audio_only` and `echo`; the latter has the swap tests' figures."""
+
+    def swaps(n: int, own: np.ndarray) -> Mapping[str, float]:
+        voice, user = (decode(vae, x[n]) for x in (found.other_voice, found.other_user))
+        return swap_figures(own, voice, user, people[n].truth["speaking"][: len(own)] > 0)
+
+    portrait = portraits(people)
+    return [
+        System("audio_only", lambda n: decode(vae, found.without_user[n]), portrait, "baseline"),
+        System("echo", lambda n: decode(vae, found.own[n]), portrait, "generated", swaps),
+    ]
