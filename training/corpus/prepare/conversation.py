@@ -104,7 +104,7 @@ def prepare(source: Source, out: Path, settings: Settings) -> Outcome:
     heard = _hear(source, sound, mouths, settings)
 
     placed = {key: framing.framings(track) for key, track in tracks.items()}
-    pictures = {key: next(_frames(source[key])).shape[:2] for key in PEOPLE}
+    pictures = {key: next(_frames(source[key])).shape for key in PEOPLE}
     faults = {
         (key, place): f"{fault} ({key})"
         for key in PEOPLE
@@ -186,8 +186,10 @@ def _hear(
     if isinstance(sound, np.ndarray):
         each, activity = voices.attribute(sound, speech.voice_activity(sound), mouths)
     else:
-        each = sound
-        activity = {key: _activity(source[key], each[key]) for key in PEOPLE}
+        each, activity = {}, {}
+        for key, other in zip(PEOPLE, PEOPLE[::-1], strict=True):
+            spans = _activity(source[key], sound[key])
+            each[key], activity[key] = voices.without_bleed(sound[key], sound[other], spans)
     if not any(activity.values()):
         raise Dropped("nobody speaks, expected at least one voice")
     gains = {}
@@ -239,7 +241,7 @@ def _write(
                 f"{key}_landmarks": landmarks.astype(np.float16),
                 f"{key}_seen": seen,
                 f"{key}_aperture": mesh.aperture(landmarks),
-                f"{key}_pose": mesh.head_pose(pixels),
+                f"{key}_pose": mesh.head_pose(landmarks),
                 f"{key}_region_centers": mesh.region_centers(landmarks),
             }
     kept = []

@@ -44,7 +44,8 @@ def find(root: Path) -> Finding:
             if missing:
                 finding.dropped[f"{split}/{name}"] = f"missing: {', '.join(missing)}"
             else:
-                finding.sources.append(Source(name, split, *map(_recording, stems)))
+                a, b = map(_recording, stems)
+                finding.sources.append(Source(name, split, a, b))
     return finding
 
 

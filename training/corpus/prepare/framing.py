@@ -15,7 +15,6 @@ import numpy as np
 from visavis_client.face import EYES, MOUTH, Alignment, Face
 
 from training.corpus.prepare.person import PersonTrack
-from training.corpus.prepare.source import PEOPLE
 from visavis.config import FRAME_RATE_HZ
 
 # As in visavis_client.face, whose FaceTrack looks every 5 frames and waits for 3 looks.
@@ -92,12 +91,12 @@ def _has_left(face: Face, alignment: Alignment) -> bool:
     return abs((eyes + mouth) / 2 - (EYES + MOUTH) / 2) > AWAY or not 1 / ZOOM < zoom < ZOOM
 
 
-def fault(alignment: Alignment, picture: tuple[int, int], size: int) -> str | None:
-    """What is wrong with a crop of side `size` from a picture (height, width); None if nothing."""
+def fault(alignment: Alignment, picture: tuple[int, ...], size: int) -> str | None:
+    """What is wrong with a crop of side `size` from a picture (H, W, 3); None if nothing."""
     side = abs(alignment.turn)
     if side < MIN_SCALE * size:
         return f"face too small for crops of {size} pixels (a smaller --size takes it)"
-    if alignment.beyond(*picture) > MAX_BEYOND:
+    if alignment.beyond(*picture[:2]) > MAX_BEYOND:
         return "face cut by the edge of the picture"
     return None
 
@@ -112,7 +111,7 @@ def stretches(
             start, end = max(a.start, b.start), min(a.end, b.end)
             pieces = -(-(end - start) // longest)
             edges = np.linspace(start, end, pieces + 1).round().astype(int) if pieces > 0 else []
-            alignments = dict(zip(PEOPLE, (a.alignment, b.alignment), strict=True))
+            alignments = {"a": a.alignment, "b": b.alignment}
             shared += [Stretch(int(s), int(e), alignments) for s, e in pairwise(edges)]
     return [stretch for stretch in shared if stretch.frames >= shortest]
 

@@ -74,11 +74,15 @@ def _done(
         try:
             yield from _in_pool(waiting, out, settings, workers)
         except BrokenProcessPool:
-            for source in [source for source in waiting if _started(out, source).exists()]:
+            suspects = [source for source in waiting if _started(out, source).exists()]
+            if not suspects:
+                raise  # no conversation's fault
+            for source in suspects:
                 try:
                     yield from _in_pool([source], out, settings, 1)
                 except BrokenProcessPool:
                     _write_record(out, source, Outcome(source.name, source.split, reason=CRASHED))
+                    _started(out, source).unlink()
                     yield source
         waiting = [source for source in waiting if not _record(out, source).exists()]
 

@@ -52,8 +52,8 @@ def find(root: Path) -> Finding:
         elif missing:
             finding.dropped[f"{split}/{name}"] = f"missing: {', '.join(missing)}"
         else:
-            recordings = [_recording(*item) for item in sorted(stems.items())]
-            finding.sources.append(Source(name, split, *recordings))
+            a, b = (_recording(*item) for item in sorted(stems.items()))
+            finding.sources.append(Source(name, split, a, b))
     return finding
 
 

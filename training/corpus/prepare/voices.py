@@ -3,6 +3,7 @@
 Two files, two sound tracks of one file, or two different channels of one track are a voice each.
 A sound that holds both voices cannot be taken apart; its utterances are given, one by one, to
 whose lips move more meanwhile. An overlap then goes to one of the two, and the report says so.
+What a microphone hears of the other person's voice is silenced.
 """
 
 from __future__ import annotations
@@ -20,6 +21,10 @@ from training.corpus.prepare.speech import Spans
 from visavis.config import FRAME_RATE_HZ, SAMPLE_RATE_HZ
 
 SAME_SOUND = 0.9  # correlation of two tracks above which both hold the same voices
+BLEED_RATIO = 0.5  # own amplitude over the other's, below which an utterance may be the other's
+BLEED_LIKENESS = 0.8  # correlation of loudness in time, above which it is
+_STEP = 320  # samples of 20 ms: the grain of loudness in time
+_MAX_LAG_STEPS = 10
 _FADE_S = 0.01
 _SILENCE = 1e-4
 _MICROSECONDS = 1_000_000  # FFmpeg's unit of a container's start
@@ -114,6 +119,35 @@ def _motion(mouth: np.ndarray) -> float:
     """How much a mouth opens and closes, a frame."""
     steps = np.abs(np.diff(mouth))
     return float(np.nanmean(steps)) if np.isfinite(steps).any() else 0.0
+
+
+def without_bleed(voice: np.ndarray, other: np.ndarray, spans: Spans) -> tuple[np.ndarray, Spans]:
+    """A voice (n,) and its activity, without the utterances that are an echo of the other's voice.
+
+    An echo is quieter than the other's voice and rises and falls with it, up to 0.2 s later.
+    """
+    echoes = [span for span in spans if _is_echo(voice, other, span)]
+    if not echoes:
+        return voice, spans
+    return voice - _gated(voice, echoes), [span for span in spans if span not in echoes]
+
+
+def _is_echo(voice: np.ndarray, other: np.ndarray, span: tuple[float, float]) -> bool:
+    first, last = (round(time_s * SAMPLE_RATE_HZ / _STEP) for time_s in span)
+    own = _loudness_in_time(voice, first, last)
+    for lag in range(min(_MAX_LAG_STEPS, first) + 1):
+        theirs = _loudness_in_time(other, first - lag, last - lag)
+        if len(theirs) == len(own) > 2 and np.ptp(own) > 0 and np.ptp(theirs) > 0:
+            quieter = own.mean() < BLEED_RATIO * theirs.mean()
+            if quieter and np.corrcoef(own, theirs)[0, 1] > BLEED_LIKENESS:
+                return True
+    return False
+
+
+def _loudness_in_time(voice: np.ndarray, first: int, last: int) -> np.ndarray:
+    """Root mean squares of steps `first` to before `last`."""
+    samples = voice[first * _STEP : last * _STEP]
+    return np.sqrt((samples[: len(samples) // _STEP * _STEP].reshape(-1, _STEP) ** 2).mean(axis=1))
 
 
 def _gated(mixture: np.ndarray, spans: Spans) -> np.ndarray:
