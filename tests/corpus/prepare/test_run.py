@@ -44,7 +44,7 @@ def recordings(tmp_path_factory, talking_man, portrait, dialogue, write_film) ->
 def prepared(tmp_path_factory, recordings) -> Path:
     """What becomes of them; one process, this one."""
     out = tmp_path_factory.mktemp("corpus")
-    run._check_settings(out, SETTINGS)
+    run.begin(out, SETTINGS)
     for source in find(recordings).sources:
         run.work(source, out, SETTINGS)
     return out
@@ -106,7 +106,7 @@ def test_training_reads_what_is_known_and_makes_nothing_up(prepared):
     known = {key: truth_of(truth, key) for key in PEOPLE}
     for values in known["a"].values():
         assert len(values) == FRAMES
-    assert known["a"]["emotion"][[24, 25, 83]].tolist() == ["neutral", "sad", "sad"]
+    assert known["a"]["emotion"][[24, 25, FRAMES - 1]].tolist() == ["neutral", "sad", "sad"]
     assert known["b"]["emotion"][25] == "concerned"
     without = {key: truth[key] for key in truth.files if key != "transcript"}
     assert set(truth_of(without, "a")["emotion"]) == {"neutral"}

@@ -29,6 +29,8 @@ from training.corpus.prepare import (
 from training.corpus.prepare.source import PEOPLE, Dropped, Recording, Source
 from visavis.config import FRAME_RATE_HZ, SAMPLES_PER_FRAME
 
+LONGER = "one file is longer than the other"
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -118,6 +120,9 @@ def prepare(source: Source, out: Path, settings: Settings) -> Outcome:
     stretches = [s for s in framing.stretches(good, shortest, longest) if s.end <= frames]
     reasons = [(place, fault) for (_, place), fault in faults.items()]
     lost = framing.losses(frames, tracks, reasons, stretches)
+    longest_film = max(count for _, count in trails.values())
+    if longest_film > frames:
+        lost[LONGER] = (longest_film - frames) / FRAME_RATE_HZ
     if not stretches:
         worst = max(lost, key=lost.__getitem__, default="no frames")
         raise Dropped(
@@ -154,7 +159,7 @@ def _prepare_motion(
     folder = _Folder(out, source, 0)
     kept = folder.finish(source, 0, frames, heard, lines, truth)
     whole = max(len(motion) for motion in motions.values())
-    lost = {"beyond the shortest file": (whole - frames) / FRAME_RATE_HZ} if whole > frames else {}
+    lost = {LONGER: (whole - frames) / FRAME_RATE_HZ} if whole > frames else {}
     return Outcome(source.name, source.split, [kept], lost_s=lost)
 
 

@@ -30,7 +30,7 @@ def prepare_all(
     sources: Sequence[Source], out: Path, settings: Settings, workers: int
 ) -> list[Outcome]:
     """What became of every conversation, those of earlier runs included."""
-    _check_settings(out, settings)
+    begin(out, settings)
     unique = _with_own_names(sources)
     for leftover in _records(out).glob("*.started"):
         leftover.unlink()
@@ -101,7 +101,8 @@ def _in_pool(
         pool.shutdown(cancel_futures=True)
 
 
-def _check_settings(out: Path, settings: Settings) -> None:
+def begin(out: Path, settings: Settings) -> None:
+    """Makes the folder, or checks that it was begun with the same settings; ValueError if not."""
     _records(out).mkdir(parents=True, exist_ok=True)
     path = out / "settings.json"
     if path.exists() and (old := json.loads(path.read_text())) != asdict(settings):
