@@ -1,4 +1,4 @@
-"""This is where a rendered corpus becomes arrays that training can draw from.
+"""This is where a corpus, rendered or prepared, becomes arrays that training can draw from.
 
 `python -m training.data CORPUS CACHE --size nano` decodes each track once: frames at
 the size's resolution and the audio features of every block, exactly as the server would compute
@@ -9,6 +9,10 @@ them.
                                            user_features.npy     (blocks, A, D) float16
                                            truth.npz             aperture, speaking, pose, emotion
                                            latents.npy           (T, C, h, w) float16, after the VAE
+
+Truth that a prepared corpus (training/corpus/prepare) cannot have is not made up: without
+a transcript, or where it names no emotion, neutral is due. Conversations without video are left
+out.
 
 Legend: T frames, F block frames, A audio feature frames, C h w latents.
 """
@@ -155,19 +159,21 @@ def cache_conversation(
 def truth_of(truth: Mapping[str, np.ndarray], person: str) -> dict[str, np.ndarray]:
     """What is known of one person, a frame each: aperture, speaking, pose and due emotion."""
     known = {name: truth[f"{person}_{name}"] for name in ("aperture", "speaking", "pose")}
-    turns = json.loads(str(truth["transcript"]))
+    turns = json.loads(str(truth["transcript"])) if "transcript" in truth else []
     return known | {"emotion": due_emotions(turns, person, len(known["aperture"]))}
 
 
 def due_emotions(turns: Sequence[Mapping], person: str, frames: int) -> np.ndarray:
     """(T,) str: the emotion that is due to a person, as they speak or listen.
 
-    A turn's emotion lasts until the next turn; who listens to bad news is concerned.
+    A turn's emotion lasts until the next turn; who listens to bad news is concerned. A turn whose
+    emotion nobody knows is neutral.
     """
     due = np.full(frames, "neutral", dtype="<U16")
     for turn in turns:
-        listens_to_bad_news = turn["speaker"] != person and turn["emotion"] == "sad"
-        due[turn["start_frame"] :] = "concerned" if listens_to_bad_news else turn["emotion"]
+        emotion = turn.get("emotion", "neutral")
+        listens_to_bad_news = turn["speaker"] != person and emotion == "sad"
+        due[turn["start_frame"] :] = "concerned" if listens_to_bad_news else emotion
     return due
 
 
@@ -184,7 +190,9 @@ def main(corpus: Path, cache: Path, size: str = "nano", threads: int = 2) -> Non
     config = SIZES[size]()
     encoder = load_encoder(config.audio)
     sources = sorted(corpus.glob("*/conversation_*/truth.npz"))
-    todo = [path.parent for path in sources]
+    todo = [path.parent for path in sources if (path.parent / "a.mp4").exists()]
+    if len(todo) < len(sources):
+        typer.echo(f"{len(sources) - len(todo)} conversations without video are left out")
     for source in tqdm(todo, unit="conversation"):
         target = cache / source.parent.name / source.name
         if not (target / "done").exists():
