@@ -74,7 +74,7 @@ def test_panes_stand_side_by_side_under_their_names():
     assert film.shape == (3, 2 * (PANE + CAPTION), 4 * PANE, 3)
     assert film[2, CAPTION + 9, 2 * PANE + 9, 0] == 100  # the third
     assert film[2, PANE + 2 * CAPTION + 9, 9, 0] == 200  # the fifth, in the second row
-    assert film[0, :CAPTION, :PANE].max() == 255  # its caption
+    assert film[0, :CAPTION, :PANE].max() > 200  # its caption
 
 
 def test_tables_have_a_row_a_system_and_say_what_is_absent():
