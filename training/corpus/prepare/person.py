@@ -56,9 +56,10 @@ def _of_one_person(trails: Sequence[Trail]) -> list[Trail]:
         raise Dropped("no face for a second or longer, expected one that looks at the camera")
     if len(steady) == 1:
         return steady
-    from training.identity import distances  # dlib and 100 MB of weights, only when needed
+    from training.identity import distances, embeddings  # dlib, 100 MB: only when needed
 
     portraits = [trail.portraits[len(trail.portraits) // 2] for trail in steady]
-    same = distances(portraits, portraits) < SAME_PERSON
+    known = embeddings(portraits)
+    same = distances(known, known) < SAME_PERSON
     chosen = same[np.argmax(same @ [trail.weight for trail in steady])]
     return [trail for trail, is_same in zip(steady, chosen, strict=True) if is_same]
