@@ -124,14 +124,15 @@ def test_stretches_are_what_both_share_not_too_short_and_not_too_long():
 def test_lost_time_is_told_by_reason():
     tracks = {
         "a": track_of([0j] * 100, [-1] * 25 + [0] * 75),
-        "b": track_of([0j] * 100),
+        "b": track_of([0j] * 150),
     }
     faults = [(Framing(25, 50, NO_TURN), "face too small (b)")]
     kept = [Stretch(60, 100, {})]
-    assert framing.losses(100, tracks, faults, kept) == {
+    assert framing.losses(tracks, faults, kept) == {
         "no face of a": 1.0,
         "face too small (b)": 1.0,
         "stretch too short": 0.4,
+        framing.LONGER: 2.0,
     }
 
 

@@ -29,8 +29,6 @@ from training.corpus.prepare import (
 from training.corpus.prepare.source import PEOPLE, Dropped, Recording, Source
 from visavis.config import FRAME_RATE_HZ, SAMPLES_PER_FRAME
 
-LONGER = "one file is longer than the other"
-
 
 @dataclass(frozen=True)
 class Settings:
@@ -93,36 +91,10 @@ def prepare(source: Source, out: Path, settings: Settings) -> Outcome:
     sound = voices.read(source)
     if source.a.motion is not None:
         return _prepare_motion(source, out, settings, sound, lines)
-    finder = FaceFinder()
-    trails = {key: faces.follow(_frames(source[key]), finder) for key in PEOPLE}
-    frames = min(count for _, count in trails.values())
-    tracks = {}
-    for key, (found, count) in trails.items():
-        try:
-            tracks[key] = person.choose(found, count)
-        except Dropped as reason:
-            raise Dropped(f"{_file(source[key])}: {reason}") from reason
+    tracks = _tracks(source)
     mouths = {key: mesh.aperture(track.landmarks) for key, track in tracks.items()}
     heard = _hear(source, sound, mouths, settings)
-
-    placed = {key: framing.framings(track) for key, track in tracks.items()}
-    pictures = {key: next(_frames(source[key])).shape for key in PEOPLE}
-    faults = {
-        (key, place): f"{fault} ({key})"
-        for key in PEOPLE
-        for place in placed[key]
-        if (fault := framing.fault(place.alignment, pictures[key], settings.size))
-    }
-    good = {key: [p for p in placed[key] if (key, p) not in faults] for key in PEOPLE}
-    shortest, longest = (
-        round(limit_s * FRAME_RATE_HZ) for limit_s in (settings.shortest_s, settings.longest_s)
-    )
-    stretches = [s for s in framing.stretches(good, shortest, longest) if s.end <= frames]
-    reasons = [(place, fault) for (_, place), fault in faults.items()]
-    lost = framing.losses(frames, tracks, reasons, stretches)
-    longest_film = max(count for _, count in trails.values())
-    if longest_film > frames:
-        lost[LONGER] = (longest_film - frames) / FRAME_RATE_HZ
+    stretches, lost = _stretches(source, tracks, settings)
     if not stretches:
         worst = max(lost, key=lost.__getitem__, default="no frames")
         raise Dropped(
@@ -130,6 +102,36 @@ def prepare(source: Source, out: Path, settings: Settings) -> Outcome:
         )
     kept = _write(source, stretches, tracks, heard, lines, out, settings)
     return Outcome(source.name, source.split, kept, lost_s=lost, notes=_notes(heard))
+
+
+def _tracks(source: Source) -> dict[str, person.PersonTrack]:
+    finder = FaceFinder()
+    tracks = {}
+    for key in PEOPLE:
+        trails, frames = faces.follow(_frames(source[key]), finder)
+        try:
+            tracks[key] = person.choose(trails, frames)
+        except Dropped as reason:
+            raise Dropped(f"{_file(source[key])}: {reason}") from reason
+    return tracks
+
+
+def _stretches(
+    source: Source, tracks: Mapping[str, person.PersonTrack], settings: Settings
+) -> tuple[list[framing.Stretch], dict[str, float]]:
+    """What can be kept, and the seconds that are lost by reason."""
+    good, faults = {}, []
+    for key, track in tracks.items():
+        picture = next(_frames(source[key])).shape
+        placed = framing.framings(track)
+        found = [framing.fault(place.alignment, picture, settings.size) for place in placed]
+        good[key] = [place for place, fault in zip(placed, found, strict=True) if not fault]
+        faults += [(p, f"{fault} ({key})") for p, fault in zip(placed, found, strict=True) if fault]
+    shortest, longest = (
+        round(limit_s * FRAME_RATE_HZ) for limit_s in (settings.shortest_s, settings.longest_s)
+    )
+    stretches = framing.stretches(good, shortest, longest)
+    return stretches, framing.losses(tracks, faults, stretches)
 
 
 def _prepare_motion(
@@ -158,8 +160,8 @@ def _prepare_motion(
     truth: dict[str, Any] = {f"{key}_motion": motions[key][:frames] for key in PEOPLE}
     folder = _Folder(out, source, 0)
     kept = folder.finish(source, 0, frames, heard, lines, truth)
-    whole = max(len(motion) for motion in motions.values())
-    lost = {LONGER: (whole - frames) / FRAME_RATE_HZ} if whole > frames else {}
+    rest = max(len(motion) for motion in motions.values()) - frames
+    lost = {framing.LONGER: rest / FRAME_RATE_HZ} if rest > 0 else {}
     return Outcome(source.name, source.split, [kept], lost_s=lost)
 
 

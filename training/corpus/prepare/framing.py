@@ -24,6 +24,9 @@ AWAY_FRAMES = 15
 MAX_BEYOND = 0.3  # of the crop, that may lie outside the picture
 MIN_SCALE = 0.5  # pixels of the film to a pixel of the crop
 
+KEPT = "kept"
+LONGER = "one file is longer than the other"
+
 
 @dataclass(frozen=True)
 class Framing:
@@ -117,21 +120,20 @@ def stretches(
 
 
 def losses(
-    frames: int,
     tracks: Mapping[str, PersonTrack],
     faults: Sequence[tuple[Framing, str]],
     kept: Sequence[Stretch],
 ) -> dict[str, float]:
     """Seconds that were lost, by reason."""
-    fate = np.full(frames, "stretch too short", dtype=object)
+    lengths = [len(track.trail) for track in tracks.values()]
+    fate = np.full(max(lengths), "stretch too short", dtype=object)
     for framing, reason in faults:
         fate[framing.start : framing.end] = reason
     for person, track in tracks.items():
-        fate[track.trail[:frames] < 0] = f"no face of {person}"
+        fate[: len(track.trail)][track.trail < 0] = f"no face of {person}"
+    fate[min(lengths) :] = LONGER
     for stretch in kept:
-        fate[stretch.start : stretch.end] = ""
-    return {
-        reason: round(count / FRAME_RATE_HZ, 2)
-        for reason, count in Counter(fate.tolist()).items()
-        if reason
-    }
+        fate[stretch.start : stretch.end] = KEPT
+    counts = Counter(fate.tolist())
+    del counts[KEPT]
+    return {reason: round(count / FRAME_RATE_HZ, 2) for reason, count in counts.items()}
