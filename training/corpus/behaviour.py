@@ -13,8 +13,8 @@ Listening
   and a startle fade in and out on the face, with a little head motion; a laugh adds shut eyes and a
   shaking head.
 - On bad news the gaze drops for a moment.
-- Head posture follows the partner's slow drift, 2-4 s later and weaker (mimicry: Chartrand and Bargh
-  1999, "The chameleon effect").
+- Head posture follows the partner's slow drift, 2-4 s later and weaker (mimicry: Chartrand and
+  Bargh 1999, "The chameleon effect").
 
 Always
 - Good news leaves a faint smile that fades over a minute; bad news raised inner brows.

@@ -1,7 +1,7 @@
-"""This is where a script is performed: turns in time, two voices, and what each listener makes of it.
+"""This is where a script is performed: turns in time, two voices, and what each listener does.
 
-Timing follows what is known of talk: the next speaker starts about 0.2 s after the last, sometimes a
-little before its end (Stivers et al. 2009, "Universals and cultural variation in turn-taking in
+Timing follows what is known of talk: the next speaker starts about 0.2 s after the last, sometimes
+a little before its end (Stivers et al. 2009, "Universals and cultural variation in turn-taking in
 conversation"), bad news and new topics after a longer pause. A marked line interrupts: both speak,
 the first gives up. Listeners say "mm-hm" at phrase ends and laugh at punchlines (see causes.py).
 """

@@ -1,7 +1,7 @@
 """This is where the written conversations are read: topics of two people about everyday matters.
 
-`talk_train.txt` and `talk_test.txt` hold them, all our own, no sentence in both. A blank line ends a
-topic. Its first line may name it, `[kind name]`; then the two people take turns, a line each:
+`talk_train.txt` and `talk_test.txt` hold them, all our own, no sentence in both. A blank line ends
+a topic. Its first line may name it, `[kind name]`; then the two people take turns, a line each:
 
     [joke bread]
     happy: I tried to bake my own bread from a video.

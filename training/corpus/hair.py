@@ -18,7 +18,7 @@ from scipy.spatial import cKDTree
 from training.corpus.head import SKIN, FloatArray, IntArray, load_base_mesh, vertex_parts
 
 STEPS = 9
-STRIPS = 800
+STRIPS = 650
 
 
 @dataclass(frozen=True)
@@ -167,7 +167,10 @@ def grow(
         point = point + np.clip(needed, 0, None)[:, None] * normal
         points.append(point.astype(np.float32))
         surface.append(normal)
-    return _ribbons(np.stack(points, 1), np.stack(surface, 1), style.width, rng)
+    walks = np.stack(points, 1)
+    # Front and outer ribbons first: what they hide is not shaded at all.
+    order = np.argsort(-(walks[:, :, 2].mean(1) + 2 * stand))
+    return _ribbons(walks[order], np.stack(surface, 1)[order], style.width, rng)
 
 
 def _ribbons(

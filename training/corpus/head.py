@@ -101,8 +101,8 @@ class Identity:
     """Everything that makes one rendered person look different from another.
 
     Colours are RGB in [0, 1]; `pattern` is one of PATTERNS, in the colour `trim`; `light` is the
-    direction to the key light, `warmth` its colour, from -1 (blue) to 1 (yellow); `background` holds
-    the top and the bottom colour of a room whose blurred furniture follows from `room_seed`.
+    direction to the key light, `warmth` its colour, from -1 (blue) to 1 (yellow); `background`
+    holds the top and the bottom colour of a room whose blurred furniture follows from `room_seed`.
     """
 
     name: str
@@ -429,7 +429,7 @@ class HeadGeometry:
         self.pivot = self.eye_middle + np.array([0, -1.05, -0.9], np.float32)
 
     def follow(self, positions: FloatArray) -> FloatArray:
-        """How much positions (N, 3) turn with the head (N,): 1 from the chin up, 0 for shoulders."""
+        """How far positions (N, 3) turn with the head (N,): 1 above the chin, 0 at shoulders."""
         height = positions[:, 1] - float(self.eye_middle[1])
         return _smoothstep((height + 1.75) / 0.85).astype(np.float32)
 

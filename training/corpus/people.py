@@ -11,8 +11,10 @@ A person keeps face, hair and voice; clothes, light and background change with t
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
+from itertools import count
 from pathlib import Path
 from typing import Annotated
 
@@ -77,39 +79,48 @@ def portrait_embedding(identity: Identity) -> np.ndarray:
     return embedding(picture)
 
 
-def choose(counts: dict[str, int], least_distance: float) -> dict[str, list[dict[str, object]]]:
-    """Seeds of `counts` people a split, all at least `least_distance` apart from each other."""
-    chosen: dict[str, list[dict[str, object]]] = {split: [] for split in counts}
+def choose(counts: dict[str, int], least_distance: float) -> Iterator[tuple[str, str, int]]:
+    """(split, gender, seed) of people, all at least `least_distance` apart from each other.
+
+    The splits fill up evenly, and women and men take turns in each.
+    """
+    filled = dict.fromkeys(counts, 0)
     known: list[np.ndarray] = []
-    seed = 0
-    with tqdm(total=sum(counts.values()), unit="person") as progress:
-        for split, count in counts.items():
-            while len(chosen[split]) < count:
-                gender = GENDERS[len(chosen[split]) % 2]
-                face = portrait_embedding(person(split, gender, seed).identity)
-                nearest = min((float(np.linalg.norm(face - k)) for k in known), default=np.inf)
-                if nearest >= least_distance:
-                    known.append(face)
-                    chosen[split].append({"gender": gender, "seed": seed})
-                    progress.update()
-                seed += 1
-                progress.set_postfix_str(f"{seed} drawn")
-    return chosen
+    for seed in count():
+        split = min(counts, key=lambda s: filled[s] / counts[s])
+        if filled[split] == counts[split]:
+            return
+        gender = GENDERS[filled[split] % 2]
+        face = portrait_embedding(person(split, gender, seed).identity)
+        if all(np.linalg.norm(face - other) >= least_distance for other in known):
+            known.append(face)
+            filled[split] += 1
+            yield split, gender, seed
+
+
+def write_list(path: Path, chosen: dict[str, list[dict[str, object]]]) -> None:
+    """One person a line."""
+    splits = []
+    for split, people in chosen.items():
+        rows = ",\n".join(f"    {json.dumps(row)}" for row in people)
+        splits.append(f'  "{split}": [\n{rows}\n  ]')
+    path.write_text("{\n" + ",\n".join(splits) + "\n}\n", "utf-8")
 
 
 def main(
-    train: Annotated[int, typer.Option(help="People to train on.")] = 80,
+    train: Annotated[int, typer.Option(help="People to train on.")] = 72,
     test: Annotated[int, typer.Option(help="People never trained on.")] = 24,
     least_distance: Annotated[float, typer.Option(help="Of face embeddings.")] = LEAST_DISTANCE,
     out: Annotated[Path, typer.Option(help="The list.")] = ACCEPTED,
 ) -> None:
-    """Draw people until enough of them cannot be confused; writes the list."""
-    chosen = choose({"train": train, "test": test}, least_distance)
-    rows = {
-        split: "[\n" + ",\n".join(f"    {json.dumps(row)}" for row in people) + "\n  ]"
-        for split, people in chosen.items()
-    }
-    out.write_text("{\n" + ",\n".join(f'  "{s}": {r}' for s, r in rows.items()) + "\n}\n", "utf-8")
+    """Draw people until enough of them cannot be confused; the list grows with each of them."""
+    chosen: dict[str, list[dict[str, object]]] = {split: [] for split in SPLITS}
+    with tqdm(total=train + test, unit="person") as progress:
+        for split, gender, seed in choose({"train": train, "test": test}, least_distance):
+            chosen[split].append({"gender": gender, "seed": seed})
+            write_list(out, chosen)
+            progress.set_postfix_str(f"{seed + 1} drawn")
+            progress.update()
 
 
 if __name__ == "__main__":

