@@ -68,9 +68,9 @@ def test_truth_is_complete(folder: Path) -> None:
     side = 64
     shapes = {"curves": (FRAMES, 52), "pose": (FRAMES, 3), "parts": (FRAMES, side, side)}
     scalars = (
-        "viseme phoneme aperture speaking emotion reaction cause cause_frame context "
-        "context_frame sobered lifted"
-    ).split()
+        *("viseme", "phoneme", "aperture", "speaking", "emotion", "sobered", "lifted"),
+        *("reaction", "cause", "cause_frame", "context", "context_frame"),
+    )
     for key in PEOPLE:
         for name in (*shapes, *scalars):
             assert truth[f"{key}_{name}"].shape == shapes.get(name, (FRAMES,)), name

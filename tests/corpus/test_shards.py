@@ -61,8 +61,11 @@ def test_packing_again_writes_only_what_has_changed(split: Path) -> None:
 
 
 def test_an_incomplete_sample_is_named(split: Path) -> None:
-    with fsspec.open("memory://shards/train-00000.tar", "wb") as stream:
-        with tarfile.open(fileobj=stream, mode="w|") as archive:  # type: ignore[call-overload]
-            archive.addfile(tarfile.TarInfo("conversation_0000.a.mp4"), io.BytesIO())
+    content = io.BytesIO()
+    with tarfile.open(fileobj=content, mode="w") as archive:
+        archive.addfile(tarfile.TarInfo("conversation_0000.a.mp4"), io.BytesIO())
+    memory = fsspec.filesystem("memory")
+    memory.makedirs("/shards", exist_ok=True)
+    memory.pipe_file("/shards/train-00000.tar", content.getvalue())
     with pytest.raises(ValueError, match=r"sample conversation_0000 .* pack again"):
         list(samples(["memory://shards/train-00000.tar"]))

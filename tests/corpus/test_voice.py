@@ -30,9 +30,7 @@ def speech(speech_model: None) -> SpeechSynthesizer:
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-def test_vowels_sound_at_the_time_of_their_phonemes(
-    engine: str, speech: SpeechSynthesizer
-) -> None:
+def test_vowels_sound_at_the_time_of_their_phonemes(engine: str, speech: SpeechSynthesizer) -> None:
     said = speech.speak(TEXT, ENGINES[engine])
     assert said.phonemes[-1].end == pytest.approx(said.seconds, abs=0.1)
     count = len(said.samples) // STEP

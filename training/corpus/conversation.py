@@ -9,7 +9,7 @@ the first gives up. Listeners say "mm-hm" at phrase ends and laugh at punchlines
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -300,7 +300,7 @@ class Stage:
             voice = self._voices[reaction.person]
             speech = laughter(self._speech, voice, calls, self._rng)
             sound = self._utter(reaction.person, "laugh", "(laughs)", speech, reaction.start)
-            reaction = Reaction(**{**vars(reaction), "end": sound.end + 0.3})
+            reaction = replace(reaction, end=sound.end + 0.3)
         self.conversation.reactions.append(reaction)
         return reaction if reaction.kind == "laugh" else None
 

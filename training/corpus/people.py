@@ -50,6 +50,11 @@ def person(split: str, gender: str, seed: int) -> Person:
 @cache
 def accepted(split: str) -> tuple[Person, ...]:
     """All people of a split, women and men in turns."""
+    if not ACCEPTED.exists():
+        raise FileNotFoundError(
+            f"people: got no {ACCEPTED.name}, expected the list of accepted people beside "
+            "people.py; make it with python -m training.corpus.people"
+        )
     rows = json.loads(ACCEPTED.read_text("utf-8"))[split]
     return tuple(person(split, row["gender"], row["seed"]) for row in rows)
 

@@ -117,7 +117,7 @@ def write_sample(path: Path, conversation: Path, seconds: float) -> None:
             container.mux(video.encode(av.VideoFrame.from_ndarray(both, format="rgb24")))
         container.mux(video.encode())
         sound = av.AudioFrame.from_ndarray(np.ascontiguousarray(stereo), "fltp", "stereo")
-        sound.sample_rate = rate
+        sound.sample_rate, sound.pts = rate, 0
         container.mux(audio.encode(sound))
         container.mux(audio.encode())
 

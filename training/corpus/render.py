@@ -96,7 +96,7 @@ def write_video(
         stream.width = stream.height = size
         stream.pix_fmt = "yuv444p"
         # Key frames only: any frame decodes without its neighbours.
-        stream.options = {"crf": "12", "preset": "ultrafast", "g": "1", "bf": "0", "threads": "1"}
+        stream.options = {"crf": "10", "preset": "veryfast", "g": "1", "bf": "0", "threads": "1"}
         for index, (picture, part_map) in enumerate(pictures(person, motion, size)):
             parts.append(part_map)
             if index in samples:
