@@ -1,124 +1,118 @@
-"""Phonemes to mouth shapes, and the listener's manners; needs no head assets."""
-
-from itertools import pairwise
+"""How people move in a conversation; needs neither head assets nor a voice."""
 
 import numpy as np
 import pytest
 
 pytest.importorskip("scipy", reason="the corpus extra (scipy) is not installed")
 
+from tests.corpus.curve_names import CURVES
 from training.corpus.behaviour import (
-    FRAME_RATE,
-    PHONEME_VISEMES,
     POSE_LIMITS,
+    REACTION_FACE,
+    REACTION_POSE,
+    RISE_S,
     SPEAKER_MOOD,
-    VISEME_CURVES,
-    VISEMES,
-    CurveSet,
-    Turn,
-    lip_motion,
-    mouthings,
-    person_motion,
+    Motion,
+    due_emotions,
+    motions,
 )
+from training.corpus.causes import REACTIONS, Memory, Reaction
+from training.corpus.conversation import FRAME_RATE, Conversation, Turn
 from training.corpus.dialogues import EMOTIONS
 from training.corpus.voice import Phoneme
 
-SIDED = (
-    "mouthPress", "mouthUpperUp", "mouthLowerDown", "mouthStretch", "mouthSmile", "mouthFrown",
-    "cheekSquint", "eyeSquint", "eyeWide", "eyeBlink", "eyeLookIn", "eyeLookOut", "eyeLookUp",
-    "eyeLookDown", "browOuterUp", "browDown",
-)  # fmt: skip
-SINGLE = (
-    "jawOpen", "mouthRollUpper", "mouthRollLower", "mouthFunnel", "mouthPucker", "tongueOut",
-    "mouthShrugLower", "browInnerUp",
-)  # fmt: skip
-CURVES = CurveSet(tuple(f"{name}{side}" for name in SIDED for side in ("Left", "Right")) + SINGLE)
-JAW = CURVES.index["jawOpen"]
+SYMBOLS = "mˈɑmə wˈɛnt hˈOm."
 
 
-def spoken(symbols: str, start: float = 0.2, length: float = 0.08) -> list[Phoneme]:
-    """Phonemes of equal length."""
-    edges = start + length * np.arange(len(symbols) + 1)
-    pairs = pairwise(edges)
-    return [Phoneme(s, float(a), float(b)) for s, (a, b) in zip(symbols, pairs, strict=True)]
-
-
-def conversation(emotion: str = "happy") -> list[Turn]:
+def conversation(emotion: str, reactions: list[Reaction], seconds: float = 5.0) -> Conversation:
     """One turn of person a, from 1 s to 3 s."""
-    phonemes = spoken("mˈɑmə wˈɛnt hˈOm.", start=1.0, length=2.0 / 17)
-    return [Turn("a", "Mamma went home.", emotion, 1.0, 3.0, phonemes)]
+    edges = np.linspace(1.0, 3.0, len(SYMBOLS) + 1)
+    phonemes = [
+        Phoneme(symbol, float(edges[i]), float(edges[i + 1])) for i, symbol in enumerate(SYMBOLS)
+    ]
+    turns = [Turn("a", "Mamma went home.", emotion, 1.0, 3.0, phonemes)]
+    return Conversation(seconds, {}, turns, [], reactions)
 
 
-@pytest.mark.parametrize("closing", ["p", "b", "m"])
-@pytest.mark.parametrize("offset", [0.0, 0.013, 0.031])
-def test_lips_close_in_p_b_m(closing: str, offset: float) -> None:
-    phonemes = spoken(f"ɑ{closing}ɑ", start=0.2 + offset)
-    curves, viseme, contact = lip_motion(phonemes, 20, CURVES)
-    frame = int((phonemes[1].start + phonemes[1].end) / 2 * FRAME_RATE)
-    assert contact[frame] == 1
-    np.testing.assert_allclose(curves[frame], CURVES.vector(VISEME_CURVES["PP"]), atol=1e-6)
-    assert curves[:, JAW].max() > 0.3
-    assert VISEMES[viseme[frame]] == "PP"
-
-
-def test_mouth_rests_closed_in_silence() -> None:
-    curves, viseme, _ = lip_motion(spoken("ɑ", start=1.0), 100, CURVES)
-    assert not curves[:15].any()
-    assert not curves[40:].any()
-    assert not viseme[:15].any()
-
-
-def test_stress_widens_the_vowel() -> None:
-    stressed = mouthings(spoken("ˈɑ"))[0]
-    plain = mouthings(spoken("ɑ"))[0]
-    assert stressed.strength > plain.strength
-    assert stressed.start == pytest.approx(0.2)  # the mark's time belongs to the vowel
-
-
-def test_diphthong_passes_through_two_shapes() -> None:
-    assert [shape.viseme for shape in mouthings(spoken("I"))] == ["aa", "ih"]
+def moving(talk: Conversation, seed: int = 0) -> dict[str, Motion]:
+    return motions(talk, CURVES, np.random.default_rng(seed))
 
 
 def test_all_names_exist() -> None:
-    assert set(VISEME_CURVES) == set(VISEMES)
-    assert {name for names in PHONEME_VISEMES.values() for name in names} <= set(VISEMES)
-    for values in [*VISEME_CURVES.values(), *SPEAKER_MOOD.values()]:
+    assert set(SPEAKER_MOOD) == set(EMOTIONS)
+    assert set(REACTION_FACE) == set(RISE_S) <= set(REACTIONS)
+    assert set(REACTION_POSE) <= set(REACTIONS)
+    for values in [*SPEAKER_MOOD.values(), *REACTION_FACE.values()]:
         CURVES.vector(values)
 
 
-def test_listener_keeps_lips_closed_and_mirrors_the_smile_later() -> None:
-    turns, frames = conversation("happy"), 125
-    speaker = person_motion("a", turns, frames, CURVES, np.random.default_rng(0))
-    listener = person_motion("b", turns, frames, CURVES, np.random.default_rng(1))
-    smile = CURVES.index["mouthSmileLeft"]
-    starts = [int(np.argmax(m.curves[:, smile] > 0.2)) for m in (speaker, listener)]
-    assert 5 <= starts[1] - starts[0] <= 27  # 0.4-0.8 s plus the variation of strength
-    assert not listener.curves[:, JAW].any()
-    assert speaker.speaking[30:70].all()
-    assert not listener.speaking.any()
-    assert (listener.emotion[25:] == EMOTIONS.index("happy")).all()
+def test_a_smile_is_mirrored_when_its_reaction_says() -> None:
+    smile = Reaction("b", "smile", "happy_turn", 1.0, 1.6, 3.4, 1.0)
+    talk = moving(conversation("happy", [smile]))
+    column = CURVES.index["mouthSmileLeft"]
+    starts = [int(np.argmax(talk[person].curves[:, column] > 0.3)) for person in "ab"]
+    assert starts[0] == pytest.approx(FRAME_RATE, abs=8)
+    assert starts[1] == pytest.approx(1.6 * FRAME_RATE, abs=8)
+    assert not talk["b"].curves[:, CURVES.index["jawOpen"]].any()
+    assert talk["a"].speaking[30:70].all()
+    assert not talk["b"].speaking.any()
 
 
-def test_listener_nods_after_the_phrase_end() -> None:
-    turns, frames = conversation("neutral"), 125
-    extra = np.zeros(frames)
-    for seed in range(20):
-        pitch = person_motion("b", turns, frames, CURVES, np.random.default_rng(seed)).pose[:, 1]
-        extra += pitch / 20
-    after = extra[3 * FRAME_RATE + 5 : 3 * FRAME_RATE + 20].max()
-    assert after > extra[: 2 * FRAME_RATE].max() + 0.02
+def test_a_nod_dips_the_head_after_its_start() -> None:
+    nod = Reaction("b", "nod", "phrase_end", 3.0, 3.2, 4.1, 1.0)
+    still, nodding = (conversation("neutral", reactions) for reactions in ([], [nod]))
+    extra = np.zeros(nodding.frames)
+    for seed in range(12):
+        extra += moving(nodding, seed)["b"].pose[:, 1] - moving(still, seed)["b"].pose[:, 1]
+    start = int(3.2 * FRAME_RATE)
+    assert (extra / 12)[start : start + 20].max() > 0.03
+
+
+def test_a_laugh_shows_on_the_face_and_shakes_the_head() -> None:
+    laugh = Reaction("b", "laugh", "joke", 3.0, 3.2, 4.6, 1.0)
+    motion = moving(conversation("happy", [laugh]))["b"]
+    middle = slice(int(3.5 * FRAME_RATE), int(4.3 * FRAME_RATE))
+    assert motion.curves[middle, CURVES.index["mouthSmileLeft"]].mean() > 0.6
+    assert motion.curves[middle, CURVES.index["cheekSquintLeft"]].mean() > 0.6
+
+
+def test_bad_news_weakens_the_smile_of_who_told_it() -> None:
+    talk = conversation("happy", [])
+    glad = moving(talk)["a"].curves[:, CURVES.index["mouthSmileLeft"]].max()
+    talk.memory = Memory()
+    talk.memory.news("bad_news", 0.0, teller="a")
+    sober = moving(talk)["a"].curves[:, CURVES.index["mouthSmileLeft"]].max()
+    assert sober < 0.6 * glad
+
+
+@pytest.mark.parametrize(
+    ("emotion", "heard"), [("sad", "concerned"), ("happy", "happy"), ("angry", "concerned")]
+)
+def test_what_is_due_to_speaker_and_listener(emotion: str, heard: str) -> None:
+    talk = conversation(emotion, [])
+    calm = np.zeros(talk.frames, np.float32)
+    assert EMOTIONS[due_emotions(talk, "a", calm)[40]] == emotion
+    assert EMOTIONS[due_emotions(talk, "b", calm)[40]] == heard
+    assert EMOTIONS[due_emotions(talk, "b", calm)[5]] == "neutral"
+
+
+def test_joy_is_not_due_to_a_listener_with_bad_news_on_their_mind() -> None:
+    talk = conversation("happy", [])
+    sobered = np.ones(talk.frames, np.float32)
+    assert EMOTIONS[due_emotions(talk, "b", sobered)[40]] == "neutral"
+    assert EMOTIONS[due_emotions(talk, "a", sobered)[40]] == "happy"
 
 
 def test_poses_stay_moderate_and_curves_in_range() -> None:
-    for seed in range(5):
-        motion = person_motion("a", conversation(), 125, CURVES, np.random.default_rng(seed))
-        assert (np.abs(motion.pose) <= POSE_LIMITS + 1e-6).all()
-        assert motion.curves.min() >= 0
-        assert motion.curves.max() <= 1
+    for seed in range(3):
+        for motion in moving(conversation("surprised", []), seed).values():
+            assert (np.abs(motion.pose) <= POSE_LIMITS + 1e-6).all()
+            assert motion.curves.min() >= 0
+            assert motion.curves.max() <= 1
 
 
 def test_blinks_come_every_few_seconds() -> None:
-    motion = person_motion("b", [], 60 * FRAME_RATE, CURVES, np.random.default_rng(0))
+    motion = moving(Conversation(60.0, {}))["b"]
     closed = motion.curves[:, CURVES.index["eyeBlinkLeft"]] > 0.9
     blinks = np.count_nonzero(np.diff(closed.astype(int)) == 1)
-    assert 12 <= blinks <= 30
+    assert 8 <= blinks <= 30

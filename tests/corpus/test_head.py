@@ -5,7 +5,13 @@ import pytest
 
 pytest.importorskip("scipy", reason="the corpus extra (scipy) is not installed")
 
-from training.corpus.head import HeadGeometry, Identity, curve_names, random_identity
+from training.corpus.head import (
+    HeadGeometry,
+    Identity,
+    curve_names,
+    dressed,
+    random_identity,
+)
 
 
 def person(seed: int, gender: str = "female") -> Identity:
@@ -21,7 +27,8 @@ def test_there_are_52_curves() -> None:
 @pytest.mark.usefixtures("head_assets")
 @pytest.mark.parametrize("seed", range(4))
 def test_aperture_follows_the_mouth_shapes(seed: int) -> None:
-    from training.corpus.behaviour import VISEME_CURVES, CurveSet
+    from training.corpus.curves import CurveSet
+    from training.corpus.lips import VISEME_CURVES
 
     curve_set = CurveSet(curve_names())
     geometry = HeadGeometry(person(seed, ("female", "male")[seed % 2]))
@@ -47,15 +54,67 @@ def test_eyes_and_mouth_land_on_their_places(seed: int) -> None:
 
 @pytest.mark.usefixtures("off_screen_graphics")
 def test_pictures_are_framed_and_the_mouth_opens_at_its_place() -> None:
-    from training.corpus.renderer import HeadRenderer
+    from training.corpus.renderer import PART_MAP_SIZE, PARTS, HeadRenderer
 
     renderer = HeadRenderer(person(2), size=128, supersampling=1)
     curves = np.zeros(52, np.float32)
-    neutral = renderer.render(curves, np.zeros(3, np.float32)).astype(int)
+    neutral, closed_parts = renderer.render(curves, np.zeros(3, np.float32))
     curves[curve_names().index("jawOpen")] = 0.5
-    opened = renderer.render(curves, np.zeros(3, np.float32)).astype(int)
+    opened, open_parts = renderer.render(curves, np.zeros(3, np.float32))
     renderer.release()
     assert neutral.shape == (128, 128, 3)
-    rows, columns = np.nonzero(np.abs(opened - neutral).sum(-1) > 60)
+    difference = np.abs(opened.astype(int) - neutral.astype(int)).sum(-1)
+    rows, columns = np.nonzero(difference > 60)
     assert columns.mean() == pytest.approx(64, abs=6)
     assert 0.65 * 128 < np.median(rows) < 0.9 * 128
+
+    assert open_parts.shape == (PART_MAP_SIZE, PART_MAP_SIZE)
+    lips, mouth = PARTS.index("lips"), PARTS.index("mouth")
+    rows, columns = np.nonzero(closed_parts == lips)
+    assert rows.mean() / PART_MAP_SIZE == pytest.approx(0.68, abs=0.04)
+    assert columns.mean() / PART_MAP_SIZE == pytest.approx(0.5, abs=0.04)
+    assert (open_parts == mouth).sum() > (closed_parts == mouth).sum() + 10
+    assert {PARTS.index("skin"), PARTS.index("clothes")} <= set(np.unique(open_parts))
+
+
+@pytest.mark.usefixtures("off_screen_graphics")
+@pytest.mark.parametrize("seed", range(2))
+def test_nobody_has_bare_shoulders(seed: int) -> None:
+    from training.corpus.renderer import PARTS, HeadRenderer
+
+    renderer = HeadRenderer(person(seed), size=128, supersampling=1)
+    _, parts = renderer.render(np.zeros(52, np.float32), np.zeros(3, np.float32))
+    renderer.release()
+    sides = np.concatenate([parts[-3:, :12], parts[-3:, -12:]], 1)
+    assert (sides != PARTS.index("skin")).all()
+    assert (sides == PARTS.index("clothes")).any()
+
+
+@pytest.mark.usefixtures("head_assets")
+@pytest.mark.parametrize("name", ["crop", "curly", "long"])
+def test_hair_grows_on_the_scalp_and_stays_out_of_the_face(name: str) -> None:
+    from training.corpus.hair import STEPS, STRIPS, STYLES, grow
+    from training.corpus.skin import paint
+
+    identity = person(1)
+    geometry = HeadGeometry(identity)
+    rng = np.random.default_rng(0)
+    grows = paint(identity).grows
+    mesh = grow(STYLES[name], geometry.neutral, geometry.eye_middle, grows, 0.2, rng)
+    count = STRIPS * (STEPS + 1) * 2
+    assert mesh.positions.shape == (count, 3)
+    assert mesh.faces.shape == (STRIPS * STEPS * 2, 3)
+    assert mesh.faces.max() == count - 1
+    np.testing.assert_allclose(np.linalg.norm(mesh.normals, axis=1), 1, atol=1e-4)
+    np.testing.assert_allclose((mesh.normals * mesh.tangents).sum(1), 0, atol=1e-4)
+    local = mesh.positions - geometry.eye_middle
+    before_eyes = (np.abs(local[:, 0]) < 0.5) & (np.abs(local[:, 1]) < 0.05) & (local[:, 2] > -0.5)
+    assert not before_eyes.any()
+
+
+def test_another_day_brings_other_clothes_but_the_same_face() -> None:
+    today = person(4)
+    tomorrow = dressed(today, np.random.default_rng(9))
+    assert tomorrow.clothes != today.clothes
+    same = ("name", "local", "race", "skin", "hair", "hair_style", "iris", "texture_seed")
+    assert all(getattr(today, field) == getattr(tomorrow, field) for field in same)

@@ -7,24 +7,62 @@ pytest.importorskip("scipy", reason="the corpus extra (scipy) is not installed")
 
 from scipy.signal import butter, sosfiltfilt
 
-from training.corpus.voice import SAMPLE_RATE, SpeechSynthesizer, Voice
+from training.corpus.voice import (
+    SAMPLE_RATE,
+    VOICES,
+    SpeechSynthesizer,
+    Voice,
+    laughter,
+)
 
 STEP = 80  # samples, 5 ms
+TEXT = "She says the fish is fresh, so we should buy sixty of those."
+ENGINES = {
+    "kokoro": Voice("kokoro", {"jm_kumo": 1.0}, pitch=0.95),
+    "hibari": VOICES["train"]["female"][0],
+    "piper": VOICES["test"]["male"][0],
+}
 
 
-@pytest.mark.usefixtures("speech_model")
-def test_hissing_sounds_at_the_time_of_its_phonemes() -> None:
-    text = "Sixteen horses passed a house, and six of us saw this scene."
-    speech = SpeechSynthesizer().speak(text, Voice({"jm_kumo": 1.0}, speed=1.0, pitch=0.95))
-    count = len(speech.samples) // STEP
-    hiss = sosfiltfilt(butter(4, 4000, "high", fs=SAMPLE_RATE, output="sos"), speech.samples)
-    loudness = np.log(1e-3 + np.abs(hiss[: count * STEP]).reshape(count, STEP).mean(1))
+@pytest.fixture(scope="module")
+def speech(speech_model: None) -> SpeechSynthesizer:
+    return SpeechSynthesizer()
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_vowels_sound_at_the_time_of_their_phonemes(engine: str, speech: SpeechSynthesizer) -> None:
+    said = speech.speak(TEXT, ENGINES[engine])
+    assert said.phonemes[-1].end == pytest.approx(said.seconds, abs=0.1)
+    count = len(said.samples) // STEP
+    band = butter(4, [200, 2500], "band", fs=SAMPLE_RATE, output="sos")
+    voiced = sosfiltfilt(band, said.samples)
+    loudness = np.log(1e-3 + np.abs(voiced[: count * STEP]).reshape(count, STEP).mean(1))
     times = (np.arange(count) + 0.5) * STEP / SAMPLE_RATE
     expected = np.zeros(count)
-    for phoneme in speech.phonemes:
-        if phoneme.symbol in "sz":
+    for phoneme in said.phonemes:
+        if phoneme.symbol in "aɑæʌɛɪiuɔOAIWYəɜ":
             expected[(times >= phoneme.start) & (times < phoneme.end)] = 1
     steps = np.arange(-20, 21)
     fit = [np.corrcoef(np.roll(expected, step), loudness)[0, 1] for step in steps]
     assert max(fit) > 0.3
-    assert abs(steps[int(np.argmax(fit))]) * STEP / SAMPLE_RATE <= 0.03
+    assert abs(steps[int(np.argmax(fit))]) * STEP / SAMPLE_RATE <= 0.04
+
+
+def test_pitch_leaves_the_length_of_speech(speech: SpeechSynthesizer) -> None:
+    low, high = (
+        speech.speak(TEXT, Voice("hibari", {}, pitch=pitch)).seconds for pitch in (0.9, 1.1)
+    )
+    assert low == pytest.approx(high, rel=0.08)
+
+
+def test_laughter_is_made_of_calls(speech: SpeechSynthesizer) -> None:
+    laugh = laughter(speech, ENGINES["hibari"], 4, np.random.default_rng(0))
+    calls = [phoneme for phoneme in laugh.phonemes if phoneme.symbol == "ɑ"]
+    assert len(calls) == 4
+    gaps = np.diff([call.start for call in calls])
+    assert (gaps > 0.17).all() and (gaps < 0.23).all()
+    energy = [
+        np.abs(laugh.samples[int(c.start * SAMPLE_RATE) : int(c.end * SAMPLE_RATE)]).max()
+        for c in calls
+    ]
+    assert energy[0] > energy[-1] > 0

@@ -1,132 +1,81 @@
-"""How the rendered people move: phonemes to lips, moods, nods, gaze and blinks.
+"""This is where a conversation becomes motion: expressions, nods, gaze, blinks, head motion.
 
-Rules, for two people A and B who take turns:
+Rules, for two people A and B; lips are in lips.py, reactions and their causes in causes.py:
 
 Speaking
-- Every phoneme asks for a mouth shape (viseme).  Neighbouring shapes overlap by about 50 ms on
-  either side and are averaged, so the mouth glides (co-articulation).  Stressed vowels open wider.
-- P, B and M close the lips fully in at least one frame, F and V bring the lower lip to the teeth:
-  these shapes override the average.  In silence the lips rest closed.
+- The turn's emotion shows on the face, smiles less so while bad news weighs on the speaker.
 - On stressed syllables, about every 1.2 s, the head dips a little and the brows rise.
-- At the beginning of a turn the gaze wanders off for a moment, then returns to the partner.
+- At the beginning of a turn the gaze wanders off for a moment (most of the time), then returns to
+  the partner; before the end of a long turn it is always there, which offers the turn.
 
 Listening
-- Within 0.1-0.3 s of the partner's phrase ends the head nods (most of the time).
-- The partner's mood is mirrored with a delay of 0.4-0.8 s and less strength: smiles at happy
-  turns, inner brows up and a slight frown at sad turns, raised brows at surprised ones.
-- Gaze stays on the partner (the camera), with short saccades.
+- Each reaction has its own motion: a nod dips the head once or twice; a smile, concern, surprise
+  and a startle fade in and out on the face, with a little head motion; a laugh adds shut eyes and a
+  shaking head.
+- On bad news the gaze drops for a moment.
+- Head posture follows the partner's slow drift, 2-4 s later and weaker (mimicry: Chartrand and
+  Bargh 1999, "The chameleon effect").
 
 Always
-- Slow random head drift, blinks every 2-5 s (one more at many turn ends), eyes turned against the
-  head so that they keep looking at the camera.
-- The mood's curves fade in and out over about 0.4 s; those that move the lips are held back while
-  the lips must close.
+- Good news leaves a faint smile that fades over a minute; bad news raised inner brows.
+- Slow random head drift, blinks every 2-5 s (one more at many turn ends; fewer while listening
+  than while speaking: Bentivoglio et al. 1997), gaze on the partner with short saccades, the eyes
+  turned against the head so that they keep looking.
+- Curves that move the lips are held back while the lips must close.
 
 Units: 25 frames a second, curves in [0, 1], angles in rad (yaw left, pitch down, roll).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter1d
 
+from training.corpus.causes import Reaction
+from training.corpus.conversation import FRAME_RATE, PARTNER, PEOPLE, Conversation, Turn
+from training.corpus.curves import (
+    CurveSet,
+    FloatArray,
+    bump,
+    envelope,
+    frame_times,
+    smooth_noise,
+)
 from training.corpus.dialogues import EMOTIONS
-from training.corpus.voice import Phoneme
+from training.corpus.lips import lip_motion
 
-FloatArray = NDArray[np.float32]
-FRAME_RATE = 25
-POSE_LIMITS = np.array([0.15, 0.10, 0.06])  # yaw, pitch, roll: soft limits
-
-VISEMES = (
-    "sil", "PP", "FF", "TH", "DD", "kk", "CH", "SS", "nn", "RR", "aa", "E", "ih", "oh", "ou",
-)  # fmt: skip
-# Curve names without Left/Right stand for both sides.
-VISEME_CURVES: dict[str, dict[str, float]] = {
-    "sil": {},
-    "PP": {"mouthPress": 0.35, "mouthRollUpper": 0.40, "mouthRollLower": 0.45},
-    "FF": {"jawOpen": 0.05, "mouthRollLower": 0.60, "mouthUpperUp": 0.30},
-    "TH": {"jawOpen": 0.16, "tongueOut": 0.40, "mouthLowerDown": 0.20},
-    "DD": {"jawOpen": 0.14, "mouthLowerDown": 0.20, "mouthUpperUp": 0.05},
-    "kk": {"jawOpen": 0.20, "mouthLowerDown": 0.10, "mouthUpperUp": 0.05},
-    "CH": {"jawOpen": 0.10, "mouthFunnel": 0.55, "mouthPucker": 0.20},
-    "SS": {"jawOpen": 0.06, "mouthStretch": 0.25, "mouthLowerDown": 0.30, "mouthUpperUp": 0.12},
-    "nn": {"jawOpen": 0.13, "mouthLowerDown": 0.16},
-    "RR": {"jawOpen": 0.14, "mouthPucker": 0.35, "mouthFunnel": 0.30},
-    "aa": {"jawOpen": 0.52, "mouthLowerDown": 0.25, "mouthUpperUp": 0.15},
-    "E": {"jawOpen": 0.30, "mouthStretch": 0.32, "mouthLowerDown": 0.28, "mouthUpperUp": 0.18},
-    "ih": {"jawOpen": 0.16, "mouthStretch": 0.40, "mouthLowerDown": 0.26, "mouthUpperUp": 0.14},
-    "oh": {"jawOpen": 0.36, "mouthFunnel": 0.65, "mouthLowerDown": 0.10},
-    "ou": {"jawOpen": 0.13, "mouthPucker": 0.75, "mouthFunnel": 0.25},
-}
-VOWELS = frozenset({"aa", "E", "ih", "oh", "ou"})
-# Kokoro's alphabet is IPA plus capitals for diphthongs, which pass through two shapes.
-_VISEME_SYMBOLS = {
-    "PP": "pbm", "FF": "fv", "TH": "θð", "DD": "tdTɾ", "kk": "kɡgŋh", "CH": "ʃʒʧʤ",
-    "SS": "sz", "nn": "nl", "RR": "ɹr", "aa": "ɑaæʌɐ", "E": "ɛəɜᵊ", "ih": "iɪᵻj",
-    "oh": "ɔɒ", "ou": "uʊwo",
-}  # fmt: skip
-PHONEME_VISEMES: dict[str, tuple[str, ...]] = {
-    **{symbol: (name,) for name, symbols in _VISEME_SYMBOLS.items() for symbol in symbols},
-    "A": ("E", "ih"),
-    "I": ("aa", "ih"),
-    "O": ("oh", "ou"),
-    "W": ("aa", "ou"),
-    "Y": ("oh", "ih"),
-}
-WEAK_VOWELS = frozenset("əᵊᵻɐ")
-STRESS_MARKS = frozenset("ˈˌ")
-PAUSES = frozenset(".,!?;:—…<>")
+POSE_LIMITS = np.array([0.17, 0.12, 0.08])  # yaw, pitch, roll: soft limits
 
 SPEAKER_MOOD: dict[str, dict[str, float]] = {
     "neutral": {},
     "happy": {"mouthSmile": 0.50, "cheekSquint": 0.55, "eyeSquint": 0.25, "browOuterUp": 0.15},
     "sad": {"mouthFrown": 0.55, "browInnerUp": 0.85, "eyeSquint": 0.10, "mouthShrugLower": 0.15},
     "surprised": {"browInnerUp": 0.70, "browOuterUp": 0.75, "eyeWide": 0.65},
+    "concerned": {"browInnerUp": 0.75, "browDown": 0.25, "mouthFrown": 0.25, "eyeSquint": 0.10},
+    "angry": {"browDown": 0.75, "noseSneer": 0.25, "mouthFrown": 0.20, "eyeSquint": 0.30},
 }
-LISTENER_MOOD: dict[str, dict[str, float]] = {
-    "neutral": {"mouthSmile": 0.06},
-    "happy": {"mouthSmile": 0.55, "cheekSquint": 0.45, "eyeSquint": 0.15},
-    "sad": {"mouthFrown": 0.35, "browInnerUp": 0.75, "browDown": 0.10},
-    "surprised": {"browInnerUp": 0.45, "browOuterUp": 0.55, "eyeWide": 0.40},
+REACTION_FACE: dict[str, dict[str, float]] = {
+    "smile": {"mouthSmile": 0.55, "cheekSquint": 0.45, "eyeSquint": 0.15},
+    "concern": {"mouthFrown": 0.35, "browInnerUp": 0.75, "browDown": 0.15},
+    "surprise": {"browInnerUp": 0.45, "browOuterUp": 0.60, "eyeWide": 0.45},
+    "startle": {"browOuterUp": 0.45, "browInnerUp": 0.30, "eyeWide": 0.35, "mouthPress": 0.25},
+    "laugh": {"mouthSmile": 0.85, "cheekSquint": 0.85, "eyeSquint": 0.60, "browOuterUp": 0.10},
 }
-LIP_CURVES = ("mouthSmile", "mouthFrown", "mouthShrugLower")
-
-
-@dataclass(frozen=True)
-class Turn:
-    """One turn placed in time; all times in s from the start of the conversation."""
-
-    speaker: str
-    text: str
-    emotion: str
-    start: float
-    end: float
-    phonemes: list[Phoneme]
-
-    @property
-    def phrase_ends(self) -> list[float]:
-        """Times at which a phrase ends: the pauses in the turn, and its end."""
-        pauses = [p.start for p in self.phonemes if p.symbol in PAUSES]
-        pauses = [time for time in pauses if time > self.start + 0.5]
-        # Pauses that follow each other closely are one.
-        ends: list[float] = []
-        for time in [*pauses, self.end]:
-            if not ends or time - ends[-1] > 0.5:
-                ends.append(time)
-        return ends
-
-
-@dataclass(frozen=True)
-class Mouthing:
-    """Mouth shape wanted during [start, end] s, `strength` scales its curves."""
-
-    viseme: str
-    start: float
-    end: float
-    strength: float
+RISE_S = {"smile": 0.4, "concern": 0.6, "surprise": 0.2, "startle": 0.15, "laugh": 0.25}
+# Head motion of a reaction: yaw, pitch, roll in rad at strength 1; the roll's sign is random.
+REACTION_POSE = {
+    "concern": (0.0, 0.025, 0.035),
+    "surprise": (0.0, -0.035, 0.0),
+    "startle": (0.0, -0.030, 0.0),
+    "laugh": (0.0, -0.045, 0.015),
+}
+LIP_CURVES = ("mouthSmile", "mouthFrown", "mouthShrugLower", "mouthPress", "noseSneer")
+# What a listener is due to feel while the partner speaks with an emotion.
+HEARD_EMOTION = {"sad": "concerned", "angry": "concerned"}
+SOBERED = 0.5  # from this weight of bad news on, joy is not due
 
 
 @dataclass
@@ -140,144 +89,103 @@ class Motion:
     speaking: NDArray[np.bool_]
 
 
-@dataclass(frozen=True)
-class CurveSet:
-    """Turns named curve values into vectors over a fixed list of curve names."""
-
-    names: tuple[str, ...]
-    index: dict[str, int] = field(init=False)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "index", {name: i for i, name in enumerate(self.names)})
-
-    def columns(self, name: str) -> list[int]:
-        """Column numbers of a curve, both sides if the name has none."""
-        sided = (name, f"{name}Left", f"{name}Right")
-        found = [self.index[candidate] for candidate in sided if candidate in self.index]
-        if not found:
-            raise KeyError(f"no curve named {name}")
-        return found
-
-    def vector(self, values: dict[str, float]) -> FloatArray:
-        """Curve vector (52,) with the named values and zeros elsewhere."""
-        vector = np.zeros(len(self.names), np.float32)
-        for name, value in values.items():
-            vector[self.columns(name)] = value
-        return vector
+def context_weights(conversation: Conversation, kind: str, person: str) -> FloatArray:
+    """How much the events of a kind weigh on a person (T,), in [0, 1]."""
+    times = frame_times(conversation.frames)
+    memory = conversation.memory
+    return np.array([memory.weight(kind, person, time) for time in times], np.float32)
 
 
-def mouthings(phonemes: list[Phoneme]) -> list[Mouthing]:
-    """Mouth shapes of a phoneme sequence; stress marks widen the next vowel."""
-    shapes: list[Mouthing] = []
-    stress, pending_start = "", None
-    for phoneme in phonemes:
-        if phoneme.symbol in STRESS_MARKS:
-            stress, pending_start = phoneme.symbol, phoneme.start
-            continue
-        names = PHONEME_VISEMES.get(phoneme.symbol)
-        if names is None:
-            continue
-        start = phoneme.start if pending_start is None else pending_start
-        pending_start = None
-        strength = 1.0
-        if names[0] in VOWELS:
-            strength = {"ˈ": 1.15, "ˌ": 1.05}.get(stress, 0.9)
-            strength = 0.75 if phoneme.symbol in WEAK_VOWELS and not stress else strength
-            stress = ""
-        edges = np.linspace(start, phoneme.end, len(names) + 1)
-        for name, left, right in zip(names, edges[:-1], edges[1:], strict=True):
-            shapes.append(Mouthing(name, float(left), float(right), strength))
-    return shapes
+def due_emotions(conversation: Conversation, person: str, sobered: FloatArray) -> NDArray[np.int64]:
+    """Index of the emotion due to a person (T,): their own turn's, or what they heard.
+
+    A turn's emotion lasts until the next turn. Who listens to sad or angry words is concerned; who
+    is being consoled stays sad; who has bad news on their mind does not become happy.
+    """
+    due = np.full(conversation.frames, EMOTIONS.index("neutral"))
+    times = frame_times(conversation.frames)
+    own = "neutral"
+    for turn in conversation.turns:
+        emotion = turn.emotion
+        if turn.speaker == person:
+            own = emotion
+        elif emotion == "concerned":
+            emotion = "sad" if own == "sad" else "concerned"
+        else:
+            emotion = HEARD_EMOTION.get(emotion, emotion)
+        due[times >= turn.start] = EMOTIONS.index(emotion)
+    listening = np.ones(conversation.frames, bool)
+    for start, end in conversation.spoken(person):
+        listening &= (times < start) | (times >= end)
+    glad = due == EMOTIONS.index("happy")
+    due[glad & listening & (sobered > SOBERED)] = EMOTIONS.index("neutral")
+    return due
 
 
-def frame_times(frames: int) -> NDArray[np.float64]:
-    """Time of the middle of every frame, in s."""
-    return (np.arange(frames) + 0.5) / FRAME_RATE
-
-
-def _bump(times: NDArray[np.float64], start: float, end: float, margin: float) -> FloatArray:
-    """1 in the middle of [start, end], falling smoothly to 0 at `margin` s outside of it."""
-    half = max((end - start) / 2, 0.02) + margin
-    ramp = np.clip(1.15 - np.abs(times - (start + end) / 2) / half, 0, 1)
-    return (ramp * ramp * (3 - 2 * ramp)).astype(np.float32)
-
-
-def lip_motion(
-    phonemes: list[Phoneme], frames: int, curve_set: CurveSet
-) -> tuple[FloatArray, NDArray[np.int64], FloatArray]:
-    """Curves (T,52), viseme index (T,) and how much the lips must close (T,) in [0,1]."""
-    times = frame_times(frames)
-    curves = np.zeros((frames, len(curve_set.names)), np.float32)
-    total = np.zeros(frames, np.float32)
-    viseme = np.zeros(frames, np.int64)
-    shapes = mouthings(phonemes)
-    for shape in shapes:
-        near = slice(*np.searchsorted(times, (shape.start - 0.15, shape.end + 0.15)))
-        weight = _bump(times[near], shape.start, shape.end, 0.05)
-        target = curve_set.vector(VISEME_CURVES[shape.viseme]) * shape.strength
-        curves[near] += weight[:, None] * target
-        total[near] += weight
-        viseme[(times >= shape.start) & (times < shape.end)] = VISEMES.index(shape.viseme)
-    curves /= np.maximum(total, 1)[:, None]
-    closing = np.zeros(frames, np.float32)
-    for name in ("FF", "PP"):  # PP last: a closed mouth wins
-        contact = _contact(shapes, name, times)
-        target = curve_set.vector(VISEME_CURVES[name])
-        curves += (target - curves) * contact[:, None]
-        closing = np.maximum(closing, contact)
-    return curves, viseme, closing
-
-
-def _contact(shapes: list[Mouthing], name: str, times: NDArray[np.float64]) -> FloatArray:
-    """How much a lip contact overrides other shapes (T,): exactly 1 in one frame per phoneme."""
-    contact = np.zeros(len(times), np.float32)
-    for shape in shapes:
-        if shape.viseme != name or not len(times):
-            continue
-        contact = np.maximum(contact, _bump(times, shape.start, shape.end, 0.015))
-        middle = (shape.start + shape.end) / 2
-        contact[min(int(middle * FRAME_RATE), len(times) - 1)] = 1
-    return contact
-
-
-def _smooth_noise(rng: np.random.Generator, frames: int, seconds: float) -> FloatArray:
-    """Unit-variance noise (T,) that changes over about `seconds`."""
-    sigma = seconds * FRAME_RATE / 2
-    noise = gaussian_filter1d(rng.standard_normal(frames + 200), sigma)[100 : 100 + frames]
-    return (noise * np.sqrt(2 * np.sqrt(np.pi) * sigma)).astype(np.float32)
-
-
-def _mood_envelope(frames: int, start: float, end: float) -> FloatArray:
-    times = frame_times(frames)
-    active = ((times >= start) & (times < end)).astype(np.float32)
-    return np.asarray(gaussian_filter1d(active, 0.16 * FRAME_RATE), np.float32)
-
-
-def _moods(
-    person: str, turns: list[Turn], closing: FloatArray, curve_set: CurveSet,
+def _own_moods(
+    person: str, conversation: Conversation, sobered: FloatArray, curve_set: CurveSet,
     rng: np.random.Generator,
 ) -> FloatArray:  # fmt: skip
-    """Expression curves (T,52) of the own moods and of the partner's mirrored ones."""
-    frames = len(closing)
-    curves = np.zeros((frames, len(curve_set.names)), np.float32)
-    for turn in turns:
-        own = turn.speaker == person
-        delay = 0.0 if own else rng.uniform(0.4, 0.8)
-        mood = (SPEAKER_MOOD if own else LISTENER_MOOD)[turn.emotion]
+    """Expression curves (T,52) of the own turns."""
+    times = frame_times(conversation.frames)
+    curves = np.zeros((conversation.frames, len(curve_set.names)), np.float32)
+    for turn in conversation.turns:
         strength = rng.uniform(0.85, 1.1)
-        envelope = _mood_envelope(frames, turn.start - 0.1 + delay, turn.end + 0.25 + delay)
-        curves += strength * envelope[:, None] * curve_set.vector(mood)
+        if turn.speaker != person:
+            continue
+        shown = envelope(times, turn.start - 0.1, turn.end + 0.25, 0.4) * strength
+        if turn.emotion == "happy":
+            shown *= 1 - 0.6 * sobered
+        curves += shown[:, None] * curve_set.vector(SPEAKER_MOOD[turn.emotion])
+    return curves
+
+
+def _reaction_faces(reactions: list[Reaction], frames: int, curve_set: CurveSet) -> FloatArray:
+    """Expression curves (T,52) of the own reactions."""
+    times = frame_times(frames)
+    curves = np.zeros((frames, len(curve_set.names)), np.float32)
+    for reaction in reactions:
+        if reaction.kind not in REACTION_FACE:
+            continue
+        rise = RISE_S[reaction.kind]
+        shown = envelope(times, reaction.start, reaction.end, rise) * min(reaction.strength, 1.3)
+        curves = np.maximum(curves, shown[:, None] * curve_set.vector(REACTION_FACE[reaction.kind]))
+    return curves
+
+
+def _expressions(
+    person: str, conversation: Conversation, closing: FloatArray, curve_set: CurveSet,
+    rng: np.random.Generator,
+) -> FloatArray:  # fmt: skip
+    """All expression curves (T,52): moods, reactions, and what lies on one's mind."""
+    frames = conversation.frames
+    sobered = context_weights(conversation, "bad_news", person)
+    lifted = context_weights(conversation, "good_news", person)
+    mine = [reaction for reaction in conversation.reactions if reaction.person == person]
+    curves = _own_moods(person, conversation, sobered, curve_set, rng)
+    curves = np.maximum(curves, _reaction_faces(mine, frames, curve_set))
+    faint_smile = curve_set.vector({"mouthSmile": 0.16, "cheekSquint": 0.12})
+    worry = curve_set.vector({"browInnerUp": 0.22, "mouthFrown": 0.08})
+    calm = (1 - sobered)[:, None]
+    curves = np.maximum(curves, calm * (0.3 + lifted)[:, None] * faint_smile)
+    curves = np.maximum(curves, sobered[:, None] * worry)
     # A held expression varies a little.
-    curves *= 1 + 0.12 * _smooth_noise(rng, frames, 1.0)[:, None]
+    curves *= 1 + 0.12 * smooth_noise(rng, frames, 1.0)[:, None]
     for name in LIP_CURVES:
         curves[:, curve_set.columns(name)] *= (1 - 0.75 * closing)[:, None]
     return np.clip(curves, 0, 1)
 
 
-def _blinks(turns: list[Turn], frames: int, rng: np.random.Generator) -> FloatArray:
+def _blinks(turns: list[Turn], speaking: NDArray[np.bool_], rng: np.random.Generator) -> FloatArray:
+    """How far the lids are closed (T,)."""
+    frames = len(speaking)
     closed = np.zeros(frames + 8, np.float32)
-    starts = list(np.cumsum(rng.uniform(2.0, 5.0, size=frames // 50 + 2)) - 1.0)
-    starts += [turn.end + rng.uniform(0, 0.2) for turn in turns if rng.random() < 0.4]
+    starts = [turn.end + rng.uniform(0, 0.2) for turn in turns if rng.random() < 0.35]
+    clock = rng.uniform(0.3, 3.0)
+    while clock * FRAME_RATE < frames:
+        starts.append(clock)
+        slower = 1.0 if speaking[int(clock * FRAME_RATE)] else 1.3
+        clock += rng.uniform(2.0, 5.0) * slower
     for start in starts:
         frame = int(start * FRAME_RATE)
         if frame < frames:
@@ -300,49 +208,56 @@ def _emphasis(
             if phoneme.symbol != "ˈ" or phoneme.start - last < rng.uniform(0.8, 1.6):
                 continue
             last = phoneme.start
-            dips += rng.uniform(0.02, 0.05) * _bump(times, last, last + 0.2, 0.15)
-            brows += rng.uniform(0.15, 0.4) * _bump(times, last - 0.05, last + 0.25, 0.15)
+            dips += rng.uniform(0.02, 0.05) * bump(times, last, last + 0.2, 0.15)
+            brows += rng.uniform(0.15, 0.4) * bump(times, last - 0.05, last + 0.25, 0.15)
     return dips, np.clip(brows, 0, 0.5)
 
 
-def _nods(person: str, turns: list[Turn], frames: int, rng: np.random.Generator) -> FloatArray:
-    """Nodding pitch (T,) in rad at the partner's phrase ends."""
+def _nod(reaction: Reaction, times: NDArray[np.float64], rng: np.random.Generator) -> FloatArray:
+    """Pitch (T,) in rad: down first; the second nod of a pair is weaker."""
+    cycles = int(rng.integers(1, 3))
+    seconds = cycles / rng.uniform(1.7, 2.3)
+    phase = np.clip((times - reaction.start) / seconds, 0, 1)
+    wave = (1 - np.cos(2 * np.pi * cycles * phase)) / 2 * (1 - 0.4 * phase)
+    return (0.08 * reaction.strength * wave).astype(np.float32)
+
+
+def _reaction_poses(reactions: list[Reaction], frames: int, rng: np.random.Generator) -> FloatArray:
+    """Head motion (T,3) in rad of the own reactions."""
     times = frame_times(frames)
-    pitch = np.zeros(frames, np.float32)
-    for turn in turns:
-        if turn.speaker == person:
+    pose = np.zeros((frames, 3), np.float32)
+    for reaction in reactions:
+        if reaction.kind == "nod":
+            pose[:, 1] += _nod(reaction, times, rng)
+        if reaction.kind not in REACTION_POSE:
             continue
-        for phrase_end in turn.phrase_ends:
-            if rng.random() > 0.8:
-                continue
-            start, cycles = phrase_end + rng.uniform(0.1, 0.3), rng.integers(1, 3)
-            seconds = cycles / rng.uniform(1.7, 2.3)
-            phase = np.clip((times - start) / seconds, 0, 1)
-            # Down first; the second nod of a pair is weaker.
-            wave = (1 - np.cos(2 * np.pi * cycles * phase)) / 2 * (1 - 0.4 * phase)
-            pitch += (rng.uniform(0.06, 0.10) * wave).astype(np.float32)
-    return pitch
+        shown = envelope(times, reaction.start, reaction.end, 0.5) * reaction.strength
+        side = np.array([1, 1, rng.choice([-1, 1])])
+        pose += shown[:, None] * np.array(REACTION_POSE[reaction.kind]) * side
+        if reaction.kind == "laugh":
+            shake = np.sin(2 * np.pi * 4.8 * (times - reaction.start))
+            pose[:, 1] += (0.012 * shown * shake).astype(np.float32)
+    return pose
 
 
-def _pose(
-    person: str, turns: list[Turn], speaking: NDArray[np.bool_], dips: FloatArray,
-    rng: np.random.Generator,
-) -> FloatArray:  # fmt: skip
-    frames = len(speaking)
+def _drift(speaking: NDArray[np.bool_], rng: np.random.Generator) -> FloatArray:
+    """The head's own slow motion (T,3) in rad, livelier while speaking."""
     energy = gaussian_filter1d(np.where(speaking, 1.0, 0.6), 8)
-    drift = np.stack([_smooth_noise(rng, frames, seconds) for seconds in (1.4, 1.1, 1.6)], 1)
-    pose = drift * np.array([0.055, 0.022, 0.024]) * energy[:, None]
-    pose[:, 1] += dips + _nods(person, turns, frames, rng)
-    for turn in turns:
-        envelope = _mood_envelope(frames, turn.start, turn.end)
-        if turn.emotion == "sad":
-            pose[:, 1] += 0.03 * envelope
-        elif turn.emotion == "surprised":
-            pose[:, 1] -= 0.03 * envelope
-    return (POSE_LIMITS * np.tanh(pose / POSE_LIMITS)).astype(np.float32)
+    noise = np.stack([smooth_noise(rng, len(speaking), s) for s in (1.4, 1.1, 1.6)], 1)
+    return (noise * np.array([0.055, 0.022, 0.024]) * energy[:, None]).astype(np.float32)
 
 
-def _gaze(person: str, turns: list[Turn], pose: FloatArray, rng: np.random.Generator) -> FloatArray:
+def _mimicry(partner_drift: FloatArray, rng: np.random.Generator) -> FloatArray:
+    """The partner's slow posture, later, weaker, and mirrored left to right."""
+    delay = int(rng.uniform(2, 4) * FRAME_RATE)
+    slow = gaussian_filter1d(partner_drift, 1.2 * FRAME_RATE, axis=0)
+    later = np.concatenate([np.zeros((delay, 3), np.float32), slow])[: len(slow)]
+    return (0.6 * later * np.array([-1, 1, -1])).astype(np.float32)
+
+
+def _gaze(
+    person: str, conversation: Conversation, pose: FloatArray, rng: np.random.Generator
+) -> FloatArray:
     """Gaze relative to the head (T,2): left and up, in units of the eyeLook curves."""
     frames = len(pose)
     gaze = np.zeros((frames, 2), np.float32)
@@ -352,10 +267,14 @@ def _gaze(person: str, turns: list[Turn], pose: FloatArray, rng: np.random.Gener
         gaze[position : position + length] = rng.normal(0, [0.05, 0.03])
         position += length
     times = frame_times(frames)
-    for turn in turns:
+    for turn in conversation.turns:
         if turn.speaker == person and rng.random() < 0.65:
             away = (times > turn.start - 0.1) & (times < turn.start + rng.uniform(0.5, 1.2))
             gaze[away] = rng.choice([-1, 1]) * rng.uniform(0.25, 0.5), rng.uniform(-0.3, 0.25)
+    for reaction in conversation.reactions:
+        if reaction.person == person and reaction.cause == "bad_news":
+            down = (times > reaction.start + 0.3) & (times < reaction.start + rng.uniform(0.9, 1.6))
+            gaze[down] = rng.normal(0, 0.08), -0.4
     # The eyes turn about 0.37 rad at full eyeLook weight: they undo two thirds of the head's turn.
     gaze[:, 0] -= pose[:, 0] / 0.6
     gaze[:, 1] += pose[:, 1] / 0.6
@@ -372,26 +291,45 @@ def _add_gaze(curves: FloatArray, gaze: FloatArray, curve_set: CurveSet) -> None
             curves[:, column] = np.clip(value, 0, 0.7)
 
 
-def person_motion(
-    person: str, turns: list[Turn], frames: int, curve_set: CurveSet, rng: np.random.Generator
-) -> Motion:
-    """All motion of person "a" or "b" in a conversation of `frames` frames."""
-    own_phonemes = [p for turn in turns if turn.speaker == person for p in turn.phonemes]
-    lips, viseme, closing = lip_motion(own_phonemes, frames, curve_set)
-    times = frame_times(frames)
-    speaking, emotion = np.zeros(frames, bool), np.zeros(frames, np.int64)
-    for turn in turns:
-        speaking |= (times >= turn.start) & (times < turn.end) & (turn.speaker == person)
-        emotion[times >= turn.start] = EMOTIONS.index(turn.emotion)
-    dips, brows = _emphasis(person, turns, frames, rng)
-    pose = _pose(person, turns, speaking, dips, rng)
-    curves = lips + _moods(person, turns, closing, curve_set, rng)
+def _person_motion(
+    person: str, conversation: Conversation, speaking: NDArray[np.bool_], posture: FloatArray,
+    curve_set: CurveSet, rng: np.random.Generator,
+) -> Motion:  # fmt: skip
+    frames = conversation.frames
+    mine = [reaction for reaction in conversation.reactions if reaction.person == person]
+    lips, viseme, closing = lip_motion(conversation.phonemes(person), frames, curve_set)
+    dips, brows = _emphasis(person, conversation.turns, frames, rng)
+    pose = posture + _reaction_poses(mine, frames, rng)
+    pose[:, 1] += dips
+    pose = (POSE_LIMITS * np.tanh(pose / POSE_LIMITS)).astype(np.float32)
+    curves = lips + _expressions(person, conversation, closing, curve_set, rng)
     for name in ("browInnerUp", "browOuterUp"):
         curves[:, curve_set.columns(name)] += brows[:, None]
-    blinks = _blinks(turns, frames, rng)[:, None]
-    _add_gaze(curves, _gaze(person, turns, pose, rng), curve_set)
+    blinks = _blinks(conversation.turns, speaking, rng)[:, None]
+    _add_gaze(curves, _gaze(person, conversation, pose, rng), curve_set)
     # A blinking lid would be held open by the wide-eyed and doubled by the squinting shape.
     for name in ("eyeWide", "eyeSquint"):
         curves[:, curve_set.columns(name)] *= 1 - blinks
     curves[:, curve_set.columns("eyeBlink")] = blinks
+    sobered = context_weights(conversation, "bad_news", person)
+    emotion = due_emotions(conversation, person, sobered)
     return Motion(np.clip(curves, 0, 1), pose, viseme, emotion, speaking)
+
+
+def motions(
+    conversation: Conversation, curve_set: CurveSet, rng: np.random.Generator
+) -> dict[str, Motion]:
+    """All motion of both people."""
+    times = frame_times(conversation.frames)
+    speaking = {person: np.zeros(conversation.frames, bool) for person in PEOPLE}
+    for person in PEOPLE:
+        for start, end in conversation.spoken(person):
+            speaking[person] |= (times >= start) & (times < end)
+    drifts = {person: _drift(speaking[person], rng) for person in PEOPLE}
+    return {
+        person: _person_motion(
+            person, conversation, speaking[person],
+            drifts[person] + _mimicry(drifts[PARTNER[person]], rng), curve_set, rng,
+        )
+        for person in PEOPLE
+    }  # fmt: skip

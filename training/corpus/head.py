@@ -11,9 +11,10 @@ from __future__ import annotations
 
 import gzip
 import importlib.util
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import scipy.sparse
@@ -24,7 +25,7 @@ IntArray = NDArray[np.int64]
 Colour = tuple[float, float, float]
 
 VERTEX_COUNT = 19158
-SKIN, EYE, TEETH, TONGUE, LASH, HAIR = range(6)
+SKIN, EYE, TEETH, TONGUE, LASH = range(5)
 # Vertex ranges of base.obj (inclusive); everything below 13380 is skin.
 SKIN_END = 13380
 LEFT_EYE = slice(14598, 14670)
@@ -35,9 +36,7 @@ PART_RANGES = (
     (EYE, 14598, 14741),
     (LASH, 14742, 14991),
     (TEETH, 14992, 15127),
-    (HAIR, 18722, 19149),
 )
-HAIR_STYLES = ("shaved", "short", "full", "bob", "long")
 
 # Local shape targets with an opposite: a weight in [-1, 1] picks the one or the other.
 # `{side}` stands for both body sides, which always move together.
@@ -86,6 +85,14 @@ HAIR_COLOURS = {
     "blond": (0.62, 0.48, 0.28),
     "grey": (0.52, 0.51, 0.50),
 }
+HAIR_CHANCES = {
+    "female": {
+        "crop": 0.05, "back": 0.10, "curly": 0.15, "fringe": 0.15, "bob": 0.20, "long": 0.20,
+        "wavy": 0.15,
+    },
+    "male": {"shaved": 0.15, "crop": 0.25, "short": 0.30, "back": 0.15, "curly": 0.15},
+}  # fmt: skip
+PATTERNS = ("plain", "stripes", "knit", "collar")
 IRIS_COLOURS = ((0.18, 0.10, 0.06), (0.28, 0.17, 0.08), (0.24, 0.34, 0.40), (0.25, 0.33, 0.20))
 
 
@@ -93,8 +100,9 @@ IRIS_COLOURS = ((0.18, 0.10, 0.06), (0.28, 0.17, 0.08), (0.24, 0.34, 0.40), (0.2
 class Identity:
     """Everything that makes one rendered person look different from another.
 
-    Colours are RGB in [0, 1]; `light` is the direction to the key light; `background` holds the
-    top and the bottom colour (equal ones make a plain background).
+    Colours are RGB in [0, 1]; `pattern` is one of PATTERNS, in the colour `trim`; `light` is the
+    direction to the key light, `warmth` its colour, from -1 (blue) to 1 (yellow); `background`
+    holds the top and the bottom colour of a room whose blurred furniture follows from `room_seed`.
     """
 
     name: str
@@ -109,11 +117,16 @@ class Identity:
     brow_thickness: float
     brow_arch: float
     iris: Colour
+    parting: float
     clothes: Colour
+    trim: Colour
+    pattern: int
     neckline: float
     light: Colour
     ambient: float
+    warmth: float
     background: tuple[Colour, Colour]
+    room_seed: int
     texture_seed: int = field(default=0)
 
     def to_dict(self) -> dict[str, object]:
@@ -138,8 +151,6 @@ def _random_hair_colour(rng: np.random.Generator, race: str, old_age: float) -> 
 
 def _random_background(rng: np.random.Generator) -> tuple[Colour, Colour]:
     top = rng.uniform(0.25, 0.85) + rng.uniform(-0.08, 0.08, 3)
-    if rng.random() < 0.4:
-        return _colour(top), _colour(top)
     bottom = top * rng.uniform(0.55, 0.9) + rng.uniform(-0.04, 0.04, 3)
     return _colour(top), _colour(bottom)
 
@@ -158,11 +169,7 @@ def random_identity(name: str, gender: str, rng: np.random.Generator) -> Identit
     light_skin, dark_skin = (np.array(c) for c in SKIN_TONES[main_race])
     skin = light_skin + (dark_skin - light_skin) * rng.random()
     hair = _random_hair_colour(rng, main_race, old_age)
-    styles = ["short", "full", "bob", "long"] if gender == "female" else ["shaved", "short", "full"]
-    chances = [0.1, 0.2, 0.3, 0.4] if gender == "female" else [0.15, 0.45, 0.4]
-    style = str(rng.choice(styles, p=chances))
-    # The hair mesh ends jagged at the forehead; painted hair reaches below its edge.
-    hairline = -0.11 if style in ("bob", "long") else float(rng.uniform(-0.05, 0.09))
+    style = str(rng.choice(list(HAIR_CHANCES[gender]), p=list(HAIR_CHANCES[gender].values())))
     iris_choices = IRIS_COLOURS if main_race == "caucasian" else IRIS_COLOURS[:2]
     brow_scale = 1.15 if gender == "male" else 0.9
     return Identity(
@@ -174,21 +181,39 @@ def random_identity(name: str, gender: str, rng: np.random.Generator) -> Identit
         skin=_colour(skin * rng.uniform(0.96, 1.04, 3)),
         hair=_colour(hair),
         hair_style=style,
-        hairline=round(hairline, 3),
+        hairline=round(float(rng.uniform(-0.05, 0.07)), 3),
         brow_thickness=round(float(rng.uniform(0.75, 1.35)) * brow_scale, 3),
         brow_arch=round(float(rng.uniform(0.4, 1.5)), 3),
         iris=_colour(np.array(rng.choice(iris_choices)) * rng.uniform(0.8, 1.2)),
-        clothes=_colour(rng.uniform(0.08, 0.75) + rng.uniform(-0.2, 0.2, 3)),
-        neckline=round(float(rng.uniform(0.0, 0.22)), 3),
-        light=(
+        parting=round(float(rng.choice([-1, 1]) * rng.uniform(0.05, 0.4)), 3),
+        texture_seed=int(rng.integers(2**31)),
+        **_random_setting(rng),
+    )
+
+
+def _random_setting(rng: np.random.Generator) -> dict[str, Any]:
+    """What changes from one conversation to the next: clothes, light and background."""
+    clothes = rng.uniform(0.08, 0.75) + rng.uniform(-0.2, 0.2, 3)
+    return {
+        "clothes": _colour(clothes),
+        "trim": _colour(clothes + rng.choice([-1, 1]) * rng.uniform(0.12, 0.3)),
+        "pattern": int(rng.integers(len(PATTERNS))),
+        "neckline": round(float(rng.uniform(0.0, 0.22)), 3),
+        "light": (
             round(float(rng.uniform(-0.9, 0.9)), 3),
             round(float(rng.uniform(0.25, 0.8)), 3),
             round(float(rng.uniform(0.7, 1.0)), 3),
         ),
-        ambient=round(float(rng.uniform(0.28, 0.42)), 3),
-        background=_random_background(rng),
-        texture_seed=int(rng.integers(2**31)),
-    )
+        "ambient": round(float(rng.uniform(0.28, 0.42)), 3),
+        "warmth": round(float(rng.uniform(-1, 1)), 3),
+        "background": _random_background(rng),
+        "room_seed": int(rng.integers(2**31)),
+    }
+
+
+def dressed(identity: Identity, rng: np.random.Generator) -> Identity:
+    """The same person on another day."""
+    return replace(identity, **_random_setting(rng))
 
 
 def asset_folder() -> Path:
@@ -355,12 +380,6 @@ def _kept_faces(identity: Identity, vertices: FloatArray, eye_height: float) -> 
     for part in (EYE, TEETH, TONGUE):
         keep |= (face_parts == part).all(1)
     keep |= (face_parts == LASH).all(1) & (np.char.find(mesh.groups, "eyelashes-2") >= 0)
-    if identity.hair_style in ("bob", "long"):
-        length = -1.05 if identity.hair_style == "bob" else -3.0
-        above_face = centres[:, 1] < eye_height + 0.55
-        over_face = (centres[:, 2] > eye_depth - 0.75) & above_face & (np.abs(centres[:, 0]) < 1.2)
-        long_enough = centres[:, 1] > eye_height + length
-        keep |= (face_parts == HAIR).all(1) & ~over_face & long_enough
     return keep
 
 
@@ -372,8 +391,7 @@ def _smoothstep(values: FloatArray) -> FloatArray:
 class HeadGeometry:
     """The drawable mesh of one person, deformed by 52 curves and a head pose."""
 
-    def __init__(self, identity: Identity, scalp_offset: FloatArray | None = None) -> None:
-        """`scalp_offset` (19158,) lifts the scalp along its normal to give painted hair volume."""
+    def __init__(self, identity: Identity) -> None:
         mesh = load_base_mesh()
         self.identity = identity
         self.neutral = identity_vertices(identity)
@@ -391,8 +409,6 @@ class HeadGeometry:
         self.parts = vertex_parts()[self.source].astype(np.float32)
         self.rest = self.neutral[self.source]
         self._prepare_normals()
-        if scalp_offset is not None:
-            self.rest = self.rest + self._normals(self.rest) * scalp_offset[self.source, None]
         self.units = load_face_units()[:, self.source].reshape(len(curve_names()), -1)
         self._prepare_pose()
 
@@ -407,11 +423,15 @@ class HeadGeometry:
 
     def _prepare_pose(self) -> None:
         """The head turns about the top of the neck; the neck follows gradually, shoulders not."""
-        eye_height = float(self.eye_middle[1])
-        follow = _smoothstep((self.rest[:, 1] - (eye_height - 1.75)) / 0.85)
-        follow[(self.parts != SKIN) & (self.parts != HAIR)] = 1
-        self._follow = follow[:, None].astype(np.float32)
-        self._pivot = self.eye_middle + np.array([0, -1.05, -0.9], np.float32)
+        follow = self.follow(self.rest)
+        follow[self.parts != SKIN] = 1
+        self._follow = follow[:, None]
+        self.pivot = self.eye_middle + np.array([0, -1.05, -0.9], np.float32)
+
+    def follow(self, positions: FloatArray) -> FloatArray:
+        """How far positions (N, 3) turn with the head (N,): 1 above the chin, 0 at shoulders."""
+        height = positions[:, 1] - float(self.eye_middle[1])
+        return _smoothstep((height + 1.75) / 0.85).astype(np.float32)
 
     def _normals(self, vertices: FloatArray) -> FloatArray:
         a, b, c = (vertices[self.faces[:, corner]] for corner in range(3))
@@ -429,7 +449,7 @@ class HeadGeometry:
         active = np.flatnonzero(np.abs(curves) > 1e-4)
         moved = curves[active].astype(np.float32) @ self.units[active]
         vertices = self.rest + moved.reshape(-1, 3)
-        turned = (vertices - self._pivot) @ rotation(pose).T + self._pivot
+        turned = (vertices - self.pivot) @ rotation(pose).T + self.pivot
         vertices = vertices + (turned - vertices) * self._follow
         return vertices, self._normals(vertices)
 

@@ -30,21 +30,19 @@ from training.corpus.head import (
 )
 
 TEXTURE_SIZE = 1024
-# How far the scalp is lifted, in mesh units, to give the painted hair some volume.
-HAIR_VOLUME = {"shaved": 0.0, "short": 0.035, "full": 0.11, "bob": 0.06, "long": 0.05}
 
 
 @dataclass(frozen=True)
 class SkinTexture:
     """`colour` (N,N,3) and `hair` coverage, `lips` mask (N,N), all in [0,1]; top row first.
 
-    `scalp_offset` (19158,) is the hair volume of each base vertex.
+    `grows` (19158,) is positive at base vertices where hair grows.
     """
 
     colour: FloatArray
     hair: FloatArray
     lips: FloatArray
-    scalp_offset: FloatArray
+    grows: FloatArray
 
 
 @lru_cache(maxsize=8)
@@ -178,7 +176,7 @@ def paint(identity: Identity) -> SkinTexture:
         colour=np.clip(colour, 0, 1).astype(np.float32),
         hair=hair,
         lips=lips,
-        scalp_offset=_scalp_offset(identity, vertices, eyes),
+        grows=_growth(identity, vertices, eyes),
     )
 
 
@@ -196,9 +194,8 @@ def inside_mouth() -> FloatArray:
     return (cavity | np.isin(vertex_parts(), (TEETH, TONGUE))).astype(np.float32)
 
 
-def _scalp_offset(identity: Identity, vertices: FloatArray, eyes: FloatArray) -> FloatArray:
+def _growth(identity: Identity, vertices: FloatArray, eyes: FloatArray) -> FloatArray:
     distance = _hair_line_distance(vertices, eyes, identity.hairline)
-    grows = np.clip(distance / 0.25, 0, 1) * (vertex_parts() == SKIN)
-    grows *= vertices[:, 1] > eyes[0, 1] - 0.9
+    grows = (distance > 0) & (vertex_parts() == SKIN) & (vertices[:, 1] > eyes[0, 1] - 0.9)
     is_ear = _mask_at_vertices("ears") > 0.3
-    return (grows * ~is_ear * HAIR_VOLUME[identity.hair_style]).astype(np.float32)
+    return (grows & ~is_ear).astype(np.float32)

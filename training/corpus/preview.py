@@ -1,0 +1,143 @@
+"""This is where the corpus is made visible: `python -m training.corpus.preview CORPUS`.
+
+- a contact sheet of a conversation (`write_sheet`), eight moments of each person
+- `CORPUS/{train,test}.jpg`: one portrait of every person of a split
+- `CORPUS/{train,test}.mp4`: a conversation with both people side by side, their voices left and
+  right, and under each what they do and what caused it
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Annotated
+
+import av
+import cv2
+import numpy as np
+import soundfile
+import typer
+from numpy.typing import NDArray
+
+from training.corpus.conversation import FRAME_RATE, PEOPLE
+from training.corpus.dialogues import SPLITS
+
+Picture = NDArray[np.uint8]
+SHEET_COLUMNS = 12
+CAPTION_HEIGHT = 32
+
+
+def write_picture(path: Path, picture: Picture) -> None:
+    """RGB (H, W, 3) as JPEG."""
+    cv2.imwrite(str(path), picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 88])
+
+
+def write_sheet(path: Path, rows: list[list[Picture]]) -> None:
+    """Contact sheet of a conversation: one row of pictures per person, at half size."""
+    sheet = np.vstack([np.hstack([shrunk(picture) for picture in row]) for row in rows])
+    write_picture(path, sheet)
+
+
+def shrunk(picture: Picture) -> Picture:
+    """At half size."""
+    height, width = picture.shape[:2]
+    small = cv2.resize(picture, (width // 2, height // 2), interpolation=cv2.INTER_AREA)
+    return small.astype(np.uint8, copy=False)
+
+
+def video_frames(path: Path) -> Iterator[Picture]:
+    """Frames (H, W, 3) of a video, one by one."""
+    with av.open(str(path)) as container:
+        for frame in container.decode(video=0):
+            yield frame.to_ndarray(format="rgb24")
+
+
+def faces(split: Path) -> Picture:
+    """A portrait of every person of a split, as they look in their first conversation."""
+    portraits: dict[str, Picture] = {}
+    for folder in sorted(split.glob("conversation_*")):
+        with np.load(folder / "truth.npz", allow_pickle=False) as truth:
+            looks = {person: str(truth[f"{person}_identity"]) for person in PEOPLE}
+        for person, identity in looks.items():
+            if identity not in portraits:
+                portraits[identity] = shrunk(next(video_frames(folder / f"{person}.mp4")))
+    pictures = list(portraits.values())
+    blank = np.zeros_like(pictures[0])
+    pictures += [blank] * (-len(pictures) % min(SHEET_COLUMNS, len(pictures)))
+    columns = min(SHEET_COLUMNS, len(pictures))
+    rows = [np.hstack(pictures[i : i + columns]) for i in range(0, len(pictures), columns)]
+    return np.vstack(rows)
+
+
+def captions(truth: dict[str, NDArray], person: str) -> list[str]:
+    """What a person does in each frame and why, such as `laugh < joke, in spite of bad_news`."""
+    names = {kind: truth[f"{kind}_names"] for kind in ("reaction", "cause", "context")}
+    tracks = {kind: truth[f"{person}_{kind}"] for kind in names}
+    lines = []
+    for frame, speaks in enumerate(truth[f"{person}_speaking"]):
+        words = ["speaks"] if speaks else []
+        if tracks["reaction"][frame]:
+            reaction, cause, context = (
+                str(names[kind][tracks[kind][frame]]) for kind in ("reaction", "cause", "context")
+            )
+            swayed = f" ({context})" if context != "none" else ""
+            words.append(f"{reaction} < {cause}{swayed}")
+        lines.append("  ".join(words).replace("_", " "))
+    return lines
+
+
+def captioned(picture: Picture, text: str) -> Picture:
+    """A picture with a line of text below."""
+    strip = np.full((CAPTION_HEIGHT, picture.shape[1], 3), 24, np.uint8)
+    cv2.putText(strip, text, (6, 20), cv2.FONT_HERSHEY_SIMPLEX, 0.4, (230,) * 3, 1, cv2.LINE_AA)
+    return np.vstack([picture, strip])
+
+
+def write_sample(path: Path, conversation: Path, seconds: float) -> None:
+    """Both people side by side, with captions, a's voice left and b's right."""
+    frames = int(seconds * FRAME_RATE)
+    with np.load(conversation / "truth.npz", allow_pickle=False) as file:
+        truth = dict(file)
+    lines = {person: captions(truth, person) for person in PEOPLE}
+    tracks = [soundfile.read(conversation / f"{person}.wav", dtype="float32") for person in PEOPLE]
+    rate = tracks[0][1]
+    stereo = np.stack([track[: int(seconds * rate)] for track, _ in tracks])
+    videos = [video_frames(conversation / f"{person}.mp4") for person in PEOPLE]
+    with av.open(str(path), "w") as container:
+        video = container.add_stream("libx264", rate=FRAME_RATE, options={"crf": "20"})
+        audio = container.add_stream("aac", rate=rate, layout="stereo")
+        for index, pair in enumerate(islice(zip(*videos, strict=True), frames)):
+            both = np.hstack(
+                [captioned(p, lines[key][index]) for key, p in zip(PEOPLE, pair, strict=True)]
+            )
+            if index == 0:
+                video.height, video.width = both.shape[:2]
+                video.pix_fmt = "yuv420p"
+            container.mux(video.encode(av.VideoFrame.from_ndarray(both, format="rgb24")))
+        container.mux(video.encode())
+        sound = av.AudioFrame.from_ndarray(np.ascontiguousarray(stereo), "fltp", "stereo")
+        sound.sample_rate, sound.pts = rate, 0
+        container.mux(audio.encode(sound))
+        container.mux(audio.encode())
+
+
+def write_split(corpus: Path, split: str, seconds: float = 60.0) -> None:
+    """The faces and a sample video of a split; nothing if it has no conversation."""
+    conversations = sorted((corpus / split).glob("conversation_*"))
+    if not conversations:
+        return
+    write_picture(corpus / f"{split}.jpg", faces(corpus / split))
+    write_sample(corpus / f"{split}.mp4", conversations[0], seconds)
+
+
+def main(
+    corpus: Path, seconds: Annotated[float, typer.Option(help="Of the sample videos.")] = 60.0
+) -> None:
+    """Make pictures and videos of a rendered corpus to look at."""
+    for split in SPLITS:
+        write_split(corpus, split, seconds)
+
+
+if __name__ == "__main__":
+    typer.run(main)
