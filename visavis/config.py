@@ -58,6 +58,7 @@ class VAEConfig:
     decoder_depths: tuple[int, ...] = (2, 2, 1)
     unshuffle: int = 4  # pixels to channels before the first encoder convolution
     shuffle: int = 2  # channels to pixels after the last decoder convolution
+    shortcuts: bool = False  # averages beside what halves and doubles (see `visavis.nn.vae`)
 
 
 @dataclass(frozen=True)
@@ -184,8 +185,10 @@ def nano() -> EchoConfig:
             decoder_widths=(128, 96, 48),
             decoder_depths=(2, 2, 1),
             shuffle=4,
+            shortcuts=True,
         ),
         denoiser=DenoiserConfig(patch=2),
+        sampling=SamplingConfig(num_steps=1),  # two would not leave two cores 25 frames a second
     )
 
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 
 class Attention(nn.Module):
-    """Multi-head attention with normalised queries and keys (Dehghani et al., 2023, §2.1).
+    """Multi-head attention with normalised queries and keys (Henry et al., 2020, QK-norm).
 
     Args of `forward`:
         x: (B, Q, D) float32, the queries.
@@ -40,17 +40,18 @@ class Attention(nn.Module):
         query = self._split(self.query(x))  # (B, heads, Q, d)
         key, value = self.key_value(context).chunk(2, dim=-1)
         key, value = self._split(key), self._split(value)  # (B, heads, K, d)
-        query = self._norm(query, self.query_scale)
-        key = self._norm(key, self.key_scale)
+        query = root_mean_square_norm(query) * self.query_scale.to(query.dtype)
+        key = root_mean_square_norm(key) * self.key_scale.to(key.dtype)
         y = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
         return self.out(y.transpose(1, 2).flatten(2))
 
     def _split(self, x: Tensor) -> Tensor:
         return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
 
-    def _norm(self, x: Tensor, scale: Tensor) -> Tensor:
-        # A layer norm is one operator of ONNX's; a root-mean-square norm is six.
-        return F.layer_norm(x, scale.shape, weight=scale)
+
+def root_mean_square_norm(x: Tensor) -> Tensor:
+    """x over the root mean square of its last axis, in the type of x."""
+    return x * torch.rsqrt(x.square().mean(-1, keepdim=True) + 1e-6)
 
 
 class FeedForward(nn.Module):

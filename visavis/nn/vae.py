@@ -68,8 +68,10 @@ def _encoder(config: EchoConfig) -> nn.Sequential:
     ):
         if level == 0:
             layers += [nn.Conv2d(channels, width, 3, padding=1), nn.ReLU()]
-        else:
+        elif vae.shortcuts:
             layers += [Halve(channels, width)]
+        else:
+            layers += [nn.Conv2d(channels, width, 3, stride=2, padding=1), nn.ReLU()]
         layers += [ResidualBlock(width) for _ in range(depth)]
         channels = width
     layers += [nn.Conv2d(channels, 2 * config.latent_channels, 3, padding=1)]
@@ -83,8 +85,10 @@ def _decoder(config: EchoConfig) -> nn.Sequential:
     for width, depth, following in zip(widths, vae.decoder_depths, widths[1:], strict=False):
         assert width is not None
         layers += [ResidualBlock(width) for _ in range(depth)]
-        if following is not None:
+        if following is not None and vae.shortcuts:
             layers += [Double(width, following)]
+        elif following is not None:
+            layers += [nn.Conv2d(width, 4 * following, 1), nn.PixelShuffle(2)]
     layers += [nn.Conv2d(vae.decoder_widths[-1], 3 * vae.shuffle**2, 3, padding=1)]
     layers += [nn.PixelShuffle(vae.shuffle)]
     return nn.Sequential(*layers)

@@ -135,8 +135,9 @@ def test_means_over_clips_and_the_pooled_index(clips):
     figures = listening.listening_figures([prediction, truth], [truth] * 2, [partner] * 2)
     for name in one:
         assert figures[f"{name}_exp"] == pytest.approx((one[name] + other[name]) / 2)
-    both = [np.concatenate([a["jaw"], b["jaw"]]) for a, b in ((truth, truth), (prediction, truth))]
-    expected = listening.shannon_index_of_diversity(*both, 10)
+    truths = np.concatenate([truth["jaw"], truth["jaw"]])
+    predictions = np.concatenate([prediction["jaw"], truth["jaw"]])
+    expected = listening.shannon_index_of_diversity(truths, predictions, 10)
     assert figures["sid_pooled_jaw"] == pytest.approx(expected)
 
 
