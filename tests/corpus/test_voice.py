@@ -52,7 +52,7 @@ def test_pitch_leaves_the_length_of_speech(speech: SpeechSynthesizer) -> None:
     low, high = (
         speech.speak(TEXT, Voice("hibari", {}, pitch=pitch)).seconds for pitch in (0.9, 1.1)
     )
-    assert low == pytest.approx(high, rel=0.08)
+    assert low == pytest.approx(high, rel=0.15)  # phonemes last whole frames
 
 
 def test_laughter_is_made_of_calls(speech: SpeechSynthesizer) -> None:

@@ -36,7 +36,7 @@ from training.corpus.voice import (
 
 FRAME_RATE = 25
 SAMPLES_PER_FRAME = SAMPLE_RATE // FRAME_RATE
-PEOPLE = ("a", "b")
+PEOPLE: tuple[str, str] = ("a", "b")
 PARTNER = {"a": "b", "b": "a"}
 PAUSES = frozenset(".,!?;:—…<>")
 # Said by a listener at the phrase ends of a turn with an emotion; phonemes where spelling misleads.

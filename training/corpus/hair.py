@@ -13,7 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.spatial import cKDTree
+from scipy.spatial import KDTree
 
 from training.corpus.head import SKIN, FloatArray, IntArray, load_base_mesh, vertex_parts
 
@@ -133,7 +133,7 @@ def grow(
     normals = vertex_normals(vertices)
     # Hair lies on head and neck, and disappears behind the shoulders.
     skin = np.flatnonzero((vertex_parts() == SKIN) & (vertices[:, 1] > eye_middle[1] - 1.35))
-    tree = cKDTree(vertices[skin])
+    tree = KDTree(vertices[skin])
     if style.gravity < 0.5:  # short hair on the back of the head is never seen
         grows = grows * (normals[:, 2] > -0.45)
     roots = scatter_roots(vertices, grows, STRIPS, rng)

@@ -21,7 +21,7 @@ import scipy.sparse
 from numpy.typing import NDArray
 
 FloatArray = NDArray[np.float32]
-IntArray = NDArray[np.int64]
+IntArray = NDArray[np.integer]
 Colour = tuple[float, float, float]
 
 VERTEX_COUNT = 19158

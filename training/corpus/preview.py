@@ -50,7 +50,7 @@ def video_frames(path: Path) -> Iterator[Picture]:
     """Frames (H, W, 3) of a video, one by one."""
     with av.open(str(path)) as container:
         for frame in container.decode(video=0):
-            yield frame.to_ndarray(format="rgb24")
+            yield np.asarray(frame.to_ndarray(format="rgb24"), np.uint8)
 
 
 def faces(split: Path) -> Picture:
@@ -116,7 +116,9 @@ def write_sample(path: Path, conversation: Path, seconds: float) -> None:
                 video.pix_fmt = "yuv420p"
             container.mux(video.encode(av.VideoFrame.from_ndarray(both, format="rgb24")))
         container.mux(video.encode())
-        sound = av.AudioFrame.from_ndarray(np.ascontiguousarray(stereo), "fltp", "stereo")
+        sound = av.AudioFrame.from_ndarray(
+            np.ascontiguousarray(stereo, np.float32), "fltp", "stereo"
+        )
         sound.sample_rate, sound.pts = rate, 0
         container.mux(audio.encode(sound))
         container.mux(audio.encode())

@@ -20,7 +20,7 @@ import tarfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import IO, Annotated, cast
 
 import fsspec
 import typer
@@ -87,8 +87,9 @@ def shard_urls(url: str, prefix: str) -> list[str]:
 @contextmanager
 def _opened(url: str) -> Iterator[tarfile.TarFile]:
     """A shard, read from its beginning to its end."""
-    with fsspec.open(url, "rb") as stream, tarfile.open(fileobj=stream, mode="r|") as archive:
-        yield archive
+    with fsspec.open(url, "rb") as stream:
+        with tarfile.open(fileobj=cast(IO[bytes], stream), mode="r|") as archive:
+            yield archive
 
 
 def samples(urls: Iterable[str]) -> Iterator[tuple[str, Sample]]:

@@ -187,7 +187,8 @@ class HibariEngine:
         inputs = {"ids": ids, "speed": np.array([speed], np.float32)}
         *spectra, units = self._session.run(None, inputs)
         noise = np.random.default_rng(len(symbols))
-        samples = dsp.synth(*(part[0] for part in spectra), noise)
+        synthesize: Any = dsp.synth  # its five spectra come as one list
+        samples = synthesize(*(part[0] for part in spectra), noise)
         return samples, units.ravel().astype(np.float32) * 600 / self.rate
 
 
