@@ -87,9 +87,11 @@ def shard_urls(url: str, prefix: str) -> list[str]:
 @contextmanager
 def _opened(url: str) -> Iterator[tarfile.TarFile]:
     """A shard, read from its beginning to its end."""
-    with fsspec.open(url, "rb") as stream:
-        with tarfile.open(fileobj=cast(IO[bytes], stream), mode="r|") as archive:
-            yield archive
+    with (
+        fsspec.open(url, "rb") as stream,
+        tarfile.open(fileobj=cast(IO[bytes], stream), mode="r|") as archive,
+    ):
+        yield archive
 
 
 def samples(urls: Iterable[str]) -> Iterator[tuple[str, Sample]]:
