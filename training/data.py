@@ -7,14 +7,15 @@ them.
     cache/{train,test}/conversation_0007/a/frames.npy            (T, H, W, 3) uint8
                                            avatar_features.npy   (blocks, A, D) float16
                                            user_features.npy     (blocks, A, D) float16
-                                           truth.npz             aperture, speaking, pose, emotion
+                                           truth.npz             see `truth_of`
                                            latents.npy           (T, C, h, w) float16, after the VAE
+    cache/train/stills/person_000007.npy                         (N, H, W, 3) uint8, for the VAE
 
 Truth that a prepared corpus (training/corpus/prepare) cannot have is not made up: without
 a transcript, or where it names no emotion, neutral is due. Conversations without video are left
 out.
 
-Legend: T frames, F block frames, A audio feature frames, C h w latents.
+Legend: T frames, N pictures, F block frames, A audio feature frames, C h w latents.
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ from visavis.config import SAMPLES_PER_FRAME, SIZES, EchoConfig
 from visavis.nn.audio_encoder import AudioEncoder
 
 PEOPLE = ("a", "b")
+NAMED = ("emotion", "phoneme", "cause")  # what a rendered corpus tells by index
 
 
 @dataclass(frozen=True)
@@ -105,6 +107,15 @@ def tracks(cache: str | Path, split: str) -> list[Track]:
     ]
 
 
+def pictures(cache: str | Path, split: str) -> list[np.ndarray]:
+    """All pictures of a split, (N, H, W, 3) uint8 and memory-mapped: each track's and still's."""
+    stills = sorted((Path(cache) / split / "stills").glob("person_*.npy"))
+    return [
+        *(track.frames for track in tracks(cache, split)),
+        *(np.load(path, mmap_mode="r") for path in stills),
+    ]
+
+
 def video_frames(path: Path, size: int) -> np.ndarray:
     """All frames of a square video, scaled: (T, size, size, 3) uint8."""
     with av.open(str(path)) as container:
@@ -157,10 +168,23 @@ def cache_conversation(
 
 
 def truth_of(truth: Mapping[str, np.ndarray], person: str) -> dict[str, np.ndarray]:
-    """What is known of one person, a frame each: aperture, speaking, pose and due emotion."""
+    """What is known of one person, a frame each.
+
+    `aperture` (T,), `speaking` (T,) and `pose` (T, 3); `emotion` (T,) str, what is due to them; of
+    a rendered corpus also `phoneme` (T,) str, empty in silence, and `cause` (T,) str of their
+    reaction, empty without one.
+    """
     known = {name: truth[f"{person}_{name}"] for name in ("aperture", "speaking", "pose")}
+    if f"{person}_emotion" in truth:
+        return known | {name: named(truth, person, name) for name in NAMED}
     turns = json.loads(str(truth["transcript"])) if "transcript" in truth else []
     return known | {"emotion": due_emotions(turns, person, len(known["aperture"]))}
+
+
+def named(truth: Mapping[str, np.ndarray], person: str, name: str) -> np.ndarray:
+    """(T,) str of an array of indices; empty where the index is -1 or stands for "none"."""
+    names = np.where(truth[f"{name}_names"] == "none", "", truth[f"{name}_names"])
+    return np.append(names, "")[truth[f"{person}_{name}"]]
 
 
 def due_emotions(turns: Sequence[Mapping], person: str, frames: int) -> np.ndarray:
@@ -183,16 +207,28 @@ def _scale(frame: np.ndarray, size: int) -> np.ndarray:
     return cv2.resize(frame, (size, size), interpolation=cv2.INTER_AREA)
 
 
+def cache_stills(source: Path, target: Path, size: int) -> None:
+    """Decode one person's pictures into the cache, whole or not at all."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = target.with_suffix(".partial.npy")
+    np.save(partial, video_frames(source, size))
+    partial.rename(target)
+
+
 def main(corpus: Path, cache: Path, size: str = "nano", threads: int = 2) -> None:
     """Decode what is not yet in the cache."""
     torch.set_num_threads(threads)
     os.environ.setdefault("OMP_NUM_THREADS", str(threads))
     config = SIZES[size]()
-    encoder = load_encoder(config.audio)
+    for source in tqdm(sorted(corpus.glob("*/stills/person_*.mp4")), unit="person"):
+        target = (cache / source.relative_to(corpus)).with_suffix(".npy")
+        if not target.exists():
+            cache_stills(source, target, config.image_size)
     sources = sorted(corpus.glob("*/conversation_*/truth.npz"))
     todo = [path.parent for path in sources if (path.parent / "a.mp4").exists()]
     if len(todo) < len(sources):
         typer.echo(f"{len(sources) - len(todo)} conversations without video are left out")
+    encoder = load_encoder(config.audio)
     for source in tqdm(todo, unit="conversation"):
         target = cache / source.parent.name / source.name
         if not (target / "done").exists():

@@ -9,8 +9,9 @@ training: MediaPipe's face detector and mesh for faces, mouths and motion, dlib'
 identity, EfficientNet-Lite0 for pictures, and our lip scorer (`training.lip_sync`).
 
 Every system is a row: the truth, a static face, the training mean, the partner mirrored, somebody
-else's reaction, the network without its user (`audio_only`) and with (`echo`), and whatever was
-made elsewhere (`--videos`; `--echo` may then be left out). Every run keeps its own videos in
+else's reaction, the truth through the VAE and back (`reconstruction`), the network without its user
+(`audio_only`) and with (`echo`), and whatever was made elsewhere (`--videos`; `--echo` may then be
+left out). Every run keeps its own videos in
 `OUT/videos/echo`, so that a later one can have them as `--videos before=…` in its table.
 
 Written are `metrics.json`, `report.md`, which says what each figure means and what could not be
@@ -148,7 +149,7 @@ def main(
     videos: Annotated[list[str] | None, typer.Option(help="NAME=FOLDER of other videos")] = None,
     size: Annotated[str, typer.Option(help="of the cache, without --echo")] = "nano",
     seconds: float = 20.0,
-    num_steps: int = 2,
+    num_steps: Annotated[int | None, typer.Option(help="the size's own without it")] = None,
     audio_guidance: float = 1.0,
     user_guidance: float = 1.0,
     threads: int = 2,

@@ -1,6 +1,7 @@
 """This is where the cache's frames become latents, once a VAE is trained.
 
-The VAE's digest is kept beside them: other weights, other latents.
+The VAE's digest is kept beside them: other weights, other latents. A VAE whose decoder alone was
+trained further (training/decoder.py) names the one that its encoder came from.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ SPLITS = ("train", "test")
 
 def cache_latents(cache: Path, vae_folder: Path) -> None:
     """Encode every track that does not yet have latents of this VAE."""
-    digest = checkpoint.load(vae_folder, "vae").manifest["sha256"]
+    manifest = checkpoint.load(vae_folder, "vae").manifest
+    digest = manifest.get("encoder_of", manifest["sha256"])
     todo = [t for split in SPLITS for t in tracks(cache, split) if _digest(t) != digest]
     if not todo:
         return

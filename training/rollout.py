@@ -30,10 +30,11 @@ class RolloutConfig:
     """What is sampled: how long, in how many steps, under which conditions."""
 
     blocks: int = 60
-    num_steps: int = 2
+    num_steps: int | None = None  # the size's own
     audio_guidance_scale: float = 1.0
     user_guidance_scale: float = 1.0
     with_user: bool = True  # False before stage 2, which teaches the network to listen
+    teacher_forced: bool = False  # every block follows the true one, not the sampled one
     seed: int = 0
 
 
@@ -80,6 +81,7 @@ def rollout(
     generator = torch.Generator().manual_seed(settings.seed)
     noise_shape = (1, config.block_frames, *config.latent_shape)
     condition = torch.tensor([1.0, float(settings.with_user)])
+    num_steps = config.sampling.num_steps if settings.num_steps is None else settings.num_steps
     blocks = []
     for block in range(settings.blocks):
         user_tokens, state = listen(echo, users, [block] * batch, state)
@@ -94,12 +96,19 @@ def rollout(
         )
         noise = torch.randn(noise_shape, generator=generator).expand(batch, -1, -1, -1, -1)
         denoise = guided(predict, settings.audio_guidance_scale, settings.user_guidance_scale)
-        latents = sample(denoise, noise, timesteps(settings.num_steps))
+        latents = sample(denoise, noise, timesteps(num_steps))
+        blocks.append(latents)
+        if settings.teacher_forced:
+            latents = block_latents(avatars, block, config.block_frames)
         previous = context(
             latents, reference[:, None], config.denoiser.previous_frames, config.context_keep
         )
-        blocks.append(latents)
     return torch.cat(blocks, dim=1)
+
+
+def block_latents(tracks: Sequence[Track], block: int, frames: int) -> Tensor:
+    """The true latents (B, F, C, h, w) of a block."""
+    return stack([track.latents[block * frames : (block + 1) * frames] for track in tracks])
 
 
 def conditional(echo: Echo, allowed: Tensor, *conditions: Tensor) -> Predict:

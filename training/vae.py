@@ -17,7 +17,7 @@ import torch
 import typer
 from torch import Tensor
 
-from training.data import Track, tracks
+from training.data import pictures
 from training.loop import Loop, LoopConfig, averaged_weights
 from visavis import checkpoint
 from visavis import config as configs
@@ -31,7 +31,8 @@ class VAETraining:
 
     size: str = "pico"
     batch: int = 16
-    detail_weight: float = 3.0  # of eyes and mouth
+    eye_weight: float = 3.0
+    mouth_weight: float = 3.0
     gradient_weight: float = 0.5
     squared_weight: float = 2.0
     kl_weight: float = 1e-5
@@ -39,18 +40,22 @@ class VAETraining:
     loop: LoopConfig = field(default_factory=lambda: LoopConfig(steps=6000, learning_rate=2e-3))
 
 
-def detail_map(size: int, weight: float) -> Tensor:
-    """(H, W) weights: `weight` over eyes and mouth of an aligned crop, 1 elsewhere, soft edges."""
+def detail_map(size: int, eye_weight: float, mouth_weight: float) -> Tensor:
+    """(H, W) weights of an aligned crop: more over eyes and mouth, 1 elsewhere, soft edges."""
     y, x = np.mgrid[0:size, 0:size] / size
     eyes = np.exp(-(((x - 0.5) / 0.22) ** 4) - ((y - 0.41) / 0.09) ** 4)
     mouth = np.exp(-(((x - 0.5) / 0.15) ** 4) - ((y - 0.69) / 0.11) ** 4)
-    return torch.from_numpy((1 + (weight - 1) * np.maximum(eyes, mouth)).astype(np.float32))
+    weight = 1 + np.maximum((eye_weight - 1) * eyes, (mouth_weight - 1) * mouth)
+    return torch.from_numpy(weight.astype(np.float32))
 
 
-def draw(pool: list[Track], batch: int, augment: float) -> Tensor:
-    """A batch of pictures (B, 3, H, W) float32 in [0, 1] from all tracks, some recoloured."""
+def draw(pool: list[np.ndarray], batch: int, augment: float) -> Tensor:
+    """A batch of pictures (B, 3, H, W) float32 in [0, 1], some recoloured.
+
+    pool: (N, H, W, 3) uint8 each; every member is drawn from equally often.
+    """
     chosen = torch.randint(len(pool), (batch,)).tolist()
-    frames = [pool[i].frames[int(torch.randint(len(pool[i].frames), ()))] for i in chosen]
+    frames = [pool[i][int(torch.randint(len(pool[i]), ()))] for i in chosen]
     images = torch.from_numpy(np.stack(frames)).permute(0, 3, 1, 2).float() / 255
     flipped = torch.rand(batch) < 0.5
     images[flipped] = images[flipped].flip(-1)
@@ -100,11 +105,11 @@ def save_pairs(path: Path, images: Tensor, decoded: Tensor) -> None:
     cv2.imwrite(str(path), (sheet[..., ::-1] * 255).round().astype(np.uint8))
 
 
-def measure_statistics(vae: VAE, pool: list[Track], pictures: int = 2048) -> None:
+def measure_statistics(vae: VAE, pool: list[np.ndarray], count: int = 2048) -> None:
     """Set the VAE's latent mean and standard deviation from training pictures, a channel each."""
     torch.manual_seed(0)
     with torch.inference_mode():
-        drawn = [draw(pool, 32, 0.0) for _ in range(pictures // 32)]
+        drawn = [draw(pool, 32, 0.0) for _ in range(count // 32)]
         means = torch.cat([vae.posterior(images)[0] for images in drawn])
     vae.latent_mean.copy_(means.mean(dim=(0, 2, 3))[:, None, None])
     vae.latent_std.copy_(means.std(dim=(0, 2, 3))[:, None, None].clamp(min=1e-3))
@@ -113,12 +118,12 @@ def measure_statistics(vae: VAE, pool: list[Track], pictures: int = 2048) -> Non
 def train(cache: Path, run: Path, settings: VAETraining) -> Path:
     """Train, or go on training, and write the checkpoint folder `run/checkpoint`."""
     config = SIZES[settings.size]()
-    pool, held_out = tracks(cache, "train"), tracks(cache, "test")
+    pool, held_out = pictures(cache, "train"), pictures(cache, "test")
     torch.manual_seed(settings.loop.seed)
     vae = VAE(config).to(memory_format=torch.channels_last)  # pyright: ignore
     loop = Loop(run, vae, settings.loop)
     (run / "training.json").write_text(configs.to_json(settings))
-    weight = detail_map(config.image_size, settings.detail_weight)
+    weight = detail_map(config.image_size, settings.eye_weight, settings.mouth_weight)
     for step in loop:
         images = draw(pool, settings.batch, settings.augment)
         with torch.autocast("cpu", torch.bfloat16):
@@ -133,7 +138,7 @@ def train(cache: Path, run: Path, settings: VAETraining) -> Path:
     return finish(run, config, pool, held_out, loop.step)
 
 
-def report(loop: Loop, held_out: list[Track], step: int) -> None:
+def report(loop: Loop, held_out: list[np.ndarray], step: int) -> None:
     """Log the averaged network's PSNR on people never trained on, with a sheet to look at."""
     torch.manual_seed(1)
     images = draw(held_out, 32, 0.0)
@@ -143,7 +148,7 @@ def report(loop: Loop, held_out: list[Track], step: int) -> None:
 
 
 def finish(
-    run: Path, config: EchoConfig, pool: list[Track], held_out: list[Track], step: int
+    run: Path, config: EchoConfig, pool: list[np.ndarray], held_out: list[np.ndarray], step: int
 ) -> Path:
     """The averaged weights with their latent statistics, as a checkpoint folder."""
     vae = VAE(config)

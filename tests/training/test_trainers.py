@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from tests.sizes import tiny
-from training import stage1, stage2, vae
-from training.data import due_emotions, tracks
+from training import decoder, stage1, stage2, vae
+from training.data import Track, due_emotions, pictures, tracks, truth_of
+from training.latents import cache_latents
 from training.loop import LoopConfig, averaged_weights
 from visavis import checkpoint, config
 from visavis.nn.echo import load_echo, load_vae
@@ -99,11 +100,11 @@ def test_a_resumed_run_equals_an_uninterrupted_one(cache, tmp_path, monkeypatch)
 def test_the_vae_learns(cache, tmp_path):
     folder = vae.train(cache, tmp_path, vae_settings(steps=60, save_every=60))
     trained = load_vae(folder)
-    pictures = vae.draw(tracks(cache, "test"), 16, 0.0)
-    psnr, _ = vae.validate(trained, pictures)
-    untrained, _ = vae.validate(vae.VAE(CONFIG), pictures)
+    drawn = vae.draw(pictures(cache, "test"), 16, 0.0)
+    psnr, _ = vae.validate(trained, drawn)
+    untrained, _ = vae.validate(vae.VAE(CONFIG), drawn)
     assert psnr > untrained + 3
-    latents = trained.encode(vae.draw(tracks(cache, "train"), 64, 0.0))
+    latents = trained.encode(vae.draw(pictures(cache, "train"), 64, 0.0))
     assert abs(float(latents.mean())) < 0.3 and 0.5 < float(latents.std()) < 2
 
 
@@ -129,6 +130,61 @@ def test_stage_1_teaches_nothing_about_the_user(cache, vae_folder, tmp_path):
     weights = load_echo(folder).state_dict()
     outs = [w for name, w in weights.items() if "user_attention.out" in name]
     assert outs and not any(w.any() for w in outs)
+
+
+def test_the_decoder_learns_predictions_and_nothing_else_changes(
+    cache, vae_folder, tmp_path, monkeypatch
+):
+    first = stage1.train(
+        cache,
+        vae_folder,
+        tmp_path / "stage1",
+        stage1.Stage1Training(size="tiny", batch=4, loop=LOOP),
+    )
+    loop = dataclasses.replace(LOOP, steps=60, save_every=60)
+    settings = decoder.DecoderTraining(batch=8, track_blocks=4, loop=loop)
+    folder = decoder.train(cache, vae_folder, first, tmp_path / "decoder", settings)
+
+    before, after = load_vae(vae_folder), load_vae(folder)
+    moved = {
+        name
+        for name, tensor in before.state_dict().items()
+        if (tensor != after.state_dict()[name]).any()
+    }
+    assert moved and all(name.startswith("decoder") for name in moved)
+    pool = tracks(cache, "train")
+    predicted = decoder.predictions(load_echo(first), pool, settings.track_blocks)
+    latents, true = decoder.draw(pool, predicted, 32, predicted_share=1.0)
+    with torch.inference_mode():
+        errors = [float(((vae_.decode(latents) - true) ** 2).mean()) for vae_ in (before, after)]
+    assert errors[1] < errors[0]
+
+    monkeypatch.setattr(Track, "frames", property(lambda _: pytest.fail("encoded again")))
+    cache_latents(cache, folder)  # the encoder is the same, so its latents are
+
+
+def test_what_a_rendered_corpus_tells_by_index_gets_its_names():
+    truth = {f"a_{name}": np.zeros(3) for name in ("aperture", "speaking", "pose")} | {
+        "a_emotion": np.array([0, 1, 1]),
+        "emotion_names": np.array(["neutral", "happy"]),
+        "a_phoneme": np.array([-1, 0, 1], np.int16),
+        "phoneme_names": np.array(["b", "ɹ"]),
+        "a_cause": np.array([0, 1, 0], np.int8),
+        "cause_names": np.array(["none", "bad_news"]),
+    }
+    known = truth_of(truth, "a")
+    assert list(known["emotion"]) == ["neutral", "happy", "happy"]
+    assert list(known["phoneme"]) == ["", "b", "ɹ"]
+    assert list(known["cause"]) == ["", "bad_news", ""]
+
+
+def test_stills_are_pictures_of_the_vae_but_no_tracks(cache, tmp_path):
+    folder = tmp_path / "train" / "stills"
+    folder.mkdir(parents=True)
+    np.save(folder / "person_000003.npy", np.full((4, 8, 8, 3), 7, np.uint8))
+    assert [array.shape for array in pictures(tmp_path, "train")] == [(4, 8, 8, 3)]
+    assert tracks(tmp_path, "train") == []
+    assert len(pictures(cache, "train")) == len(tracks(cache, "train"))
 
 
 def test_due_emotions_follow_the_turns():

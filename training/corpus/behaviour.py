@@ -281,7 +281,8 @@ def _gaze(
     return gaze
 
 
-def _add_gaze(curves: FloatArray, gaze: FloatArray, curve_set: CurveSet) -> None:
+def add_gaze(curves: FloatArray, gaze: FloatArray, curve_set: CurveSet) -> None:
+    """Set the eye curves of (T,52) to a gaze (T,2): left and up."""
     left, up = gaze[:, 0], gaze[:, 1]
     for name, value in {
         "eyeLookOutLeft": left, "eyeLookInRight": left, "eyeLookInLeft": -left,
@@ -306,7 +307,7 @@ def _person_motion(
     for name in ("browInnerUp", "browOuterUp"):
         curves[:, curve_set.columns(name)] += brows[:, None]
     blinks = _blinks(conversation.turns, speaking, rng)[:, None]
-    _add_gaze(curves, _gaze(person, conversation, pose, rng), curve_set)
+    add_gaze(curves, _gaze(person, conversation, pose, rng), curve_set)
     # A blinking lid would be held open by the wide-eyed and doubled by the squinting shape.
     for name in ("eyeWide", "eyeSquint"):
         curves[:, curve_set.columns(name)] *= 1 - blinks

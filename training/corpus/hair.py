@@ -19,6 +19,7 @@ from training.corpus.head import SKIN, FloatArray, IntArray, load_base_mesh, ver
 
 STEPS = 9
 STRIPS = 650
+LONGEST_STEP = 0.55
 
 
 @dataclass(frozen=True)
@@ -170,6 +171,9 @@ def grow(
     walks = np.stack(points, 1)
     # Front and outer ribbons first: what they hide is not shaded at all.
     order = np.argsort(-(walks[:, :, 2].mean(1) + 2 * stand))
+    # Hair that had to leave the face in one leap would be a bar across the forehead.
+    leap = np.linalg.norm(np.diff(walks, axis=1), axis=2).max(1)
+    order = order[leap[order] < LONGEST_STEP]
     return _ribbons(walks[order], np.stack(surface, 1)[order], style.width, rng)
 
 

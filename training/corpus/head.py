@@ -248,6 +248,17 @@ class BaseMesh:
     groups: NDArray[np.str_]
 
 
+def _triangles(corners: list[list[int]], vertices: list[list[float]]) -> list[list[list[int]]]:
+    """A triangle as it is; a quad cut along its shorter diagonal, so that both sides mirror."""
+    if len(corners) == 3:
+        return [corners]
+    points = np.array([vertices[corner[0]] for corner in corners])
+    if np.linalg.norm(points[2] - points[0]) > np.linalg.norm(points[3] - points[1]) + 1e-6:
+        corners = corners[1:] + corners[:1]
+    first, second, third, fourth = corners
+    return [[first, second, third], [first, third, fourth]]
+
+
 @lru_cache(maxsize=1)
 def load_base_mesh() -> BaseMesh:
     """Read base.obj; quads become two triangles."""
@@ -263,8 +274,7 @@ def load_base_mesh() -> BaseMesh:
             group = fields[0]
         elif kind == "f":
             corners = [[int(i) - 1 for i in corner.split("/")[:2]] for corner in fields]
-            for second in range(1, len(corners) - 1):
-                triangle = (corners[0], corners[second], corners[second + 1])
+            for triangle in _triangles(corners, vertices):
                 faces.append([corner[0] for corner in triangle])
                 uv_faces.append([corner[1] for corner in triangle])
                 groups.append(group)

@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
@@ -58,10 +59,10 @@ def faces(split: Path) -> Picture:
     portraits: dict[str, Picture] = {}
     for folder in sorted(split.glob("conversation_*")):
         with np.load(folder / "truth.npz", allow_pickle=False) as truth:
-            looks = {person: str(truth[f"{person}_identity"]) for person in PEOPLE}
-        for person, identity in looks.items():
-            if identity not in portraits:
-                portraits[identity] = shrunk(next(video_frames(folder / f"{person}.mp4")))
+            names = {p: json.loads(str(truth[f"{p}_identity"]))["name"] for p in PEOPLE}
+        for person, name in names.items():
+            if name not in portraits:
+                portraits[name] = shrunk(next(video_frames(folder / f"{person}.mp4")))
     pictures = list(portraits.values())
     blank = np.zeros_like(pictures[0])
     pictures += [blank] * (-len(pictures) % min(SHEET_COLUMNS, len(pictures)))

@@ -16,13 +16,10 @@ continues where it was.
 from __future__ import annotations
 
 import json
-import multiprocessing
-import os
 import shutil
 import time
 import wave
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -34,12 +31,14 @@ from tqdm import tqdm
 
 from training.corpus import preview, shards, truth
 from training.corpus.behaviour import Motion, motions
-from training.corpus.conversation import FRAME_RATE, PEOPLE, perform, write_script
+from training.corpus.conversation import PEOPLE, perform, write_script
 from training.corpus.curves import CurveSet
 from training.corpus.dialogues import SPLITS
 from training.corpus.head import HeadGeometry, curve_names
 from training.corpus.people import Person, cast
 from training.corpus.voice import SAMPLE_RATE, SpeechSynthesizer, prepare_kokoro
+from training.corpus.workers import done, limit_threads
+from training.film import Film
 
 
 @dataclass(frozen=True)
@@ -87,22 +86,14 @@ def write_video(
     path: Path, person: Person, motion: Motion, size: int
 ) -> tuple[list[NDArray[np.uint8]], NDArray[np.uint8]]:
     """One person's video; returns 8 pictures for the contact sheet and the part maps (T, S, S)."""
-    import av
-
     samples = set(np.linspace(0, len(motion.pose) - 1, 10).astype(int)[1:-1].tolist())
     kept, parts = [], []
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264", rate=FRAME_RATE)
-        stream.width = stream.height = size
-        stream.pix_fmt = "yuv444p"
-        # Key frames only: any frame decodes without its neighbours.
-        stream.options = {"crf": "10", "preset": "veryfast", "g": "1", "bf": "0", "threads": "1"}
+    with Film.open(path, size) as film:
         for index, (picture, part_map) in enumerate(pictures(person, motion, size)):
             parts.append(part_map)
             if index in samples:
                 kept.append(picture)
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
-        container.mux(stream.encode())
+            film.add(picture)
     return kept, np.stack(parts)
 
 
@@ -153,34 +144,17 @@ def plan_jobs(out: Path, train: int, test: int, seconds: float, seed: int) -> li
     return [Job(out, split, number, seconds, seed) for split, number in numbered]
 
 
-def _limit_threads() -> None:
-    """One thread per process: the processes already fill the cores.
-
-    Environment variables set here are inherited by the spawned workers before they import.
-    """
-    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-        os.environ[name] = "1"
-    os.environ["LP_NUM_THREADS"] = "0"  # Mesa's software rasteriser: draw in the calling thread
-
-
-def _render_all(jobs: list[Job], workers: int) -> float:
+def render_all(jobs: list[Job], workers: int) -> float:
     """Render with a progress bar; returns minutes of conversation per hour of rendering."""
-    if not jobs:
-        return 0.0
-    context = multiprocessing.get_context("spawn")
+    speed = 0.0
     began, minutes = time.perf_counter(), 0.0
-    with (
-        ProcessPoolExecutor(workers, mp_context=context) as pool,
-        tqdm(total=len(jobs), unit="conversation") as progress,
-    ):
-        futures = {pool.submit(render_conversation, job): job for job in jobs}
-        for future in as_completed(futures):
-            future.result()
-            minutes += futures[future].seconds / 60
-            hours = (time.perf_counter() - began) / 3600
-            progress.set_postfix_str(f"{minutes / hours:.0f} min of conversation per hour")
+    with tqdm(total=len(jobs), unit="conversation") as progress:
+        for job, _ in done(render_conversation, jobs, workers):
+            minutes += job.seconds / 60
+            speed = minutes / ((time.perf_counter() - began) / 3600)
+            progress.set_postfix_str(f"{speed:.0f} min of conversation per hour")
             progress.update()
-    return minutes / hours
+    return speed
 
 
 def main(
@@ -193,12 +167,12 @@ def main(
     shards_to: Annotated[str, typer.Option(help="Folder or object store for shards.")] = "",
 ) -> None:
     """Render the synthetic corpus; continues a stopped run."""
-    _limit_threads()
+    limit_threads()
     prepare_kokoro()
     jobs = plan_jobs(out, train, test, seconds, seed)
     waiting = [job for job in jobs if not job.folder.exists()]
     typer.echo(f"{len(jobs)} conversations, {len(jobs) - len(waiting)} already there")
-    speed = _render_all(waiting, workers)
+    speed = render_all(waiting, workers)
     if waiting:
         report = {"minutes_per_hour": round(speed, 1), "workers": workers, "rendered": len(waiting)}
         (out / "speed.json").write_text(json.dumps(report, indent=2) + "\n")

@@ -103,6 +103,8 @@ void main() {
     vec3 n = normalize(world_normal), view = normalize(camera - world);
     vec3 albedo; float gloss = 0.25, sharpness = 22.0, occlusion = 1.0, label = 1.0;
     int part = int(kind + 0.5);
+    // Little light gets far into the mouth: 1 at the lips, 0 at the back teeth.
+    float inner = smoothstep(-0.12, 0.15, rest_position.z - middle.z);
     if (part == 0) {
         vec4 c = texture(skin, texel);
         float lip = texture(lips, texel).r;
@@ -114,7 +116,7 @@ void main() {
         // The head keeps light from the neck.
         float below = smoothstep(-0.85, -1.15, r.y) * smoothstep(0.0, -0.45, r.z);
         occlusion = 1.0 - 0.45 * below * (1.0 - smoothstep(-1.5, -2.3, r.y));
-        if (cavity > 0.5) occlusion = 0.75;
+        if (cavity > 0.5) occlusion = 0.15 + 0.6 * inner;
         float collar = neckline + 0.55 * smoothstep(0.0, 0.9, abs(r.x));
         if (r.y < collar && r.y < -1.05) {
             float edge = smoothstep(collar - 0.42, collar, r.y);
@@ -128,9 +130,9 @@ void main() {
         occlusion = 0.58 + 0.34 * smoothstep(0.10, -0.03, rest_position.y - centre.y);
     } else if (part == 2) {
         albedo = vec3(0.90, 0.87, 0.80); gloss = 0.3; sharpness = 50.0; label = 3.0;
-        occlusion = 0.52 + 0.34 * smoothstep(0.55, 0.05, abs(rest_position.x) * 2.2);
+        occlusion = 0.06 + 0.80 * inner;
     } else if (part == 3) {
-        albedo = vec3(0.66, 0.29, 0.30); occlusion = 0.62; label = 3.0;
+        albedo = vec3(0.60, 0.25, 0.26); occlusion = 0.08 + 0.42 * inner; label = 3.0;
     } else {
         albedo = vec3(0.10, 0.07, 0.06); gloss = 0.0; label = 4.0;
     }

@@ -50,14 +50,19 @@ def decode(vae: VAE, latents: Tensor) -> np.ndarray:
 
 
 def echo_systems(vae: VAE, found: Generated, people: Sequence[Track]) -> list[System]:
-    """The rows `audio_only` and `echo`; the latter has the swap tests' figures."""
+    """The rows `reconstruction`, `audio_only` and `echo`; the last has the swap tests' figures."""
 
     def swaps(n: int, own: np.ndarray) -> Mapping[str, float]:
         voice, user = (decode(vae, x[n]) for x in (found.other_voice, found.other_user))
         return swap_figures(own, voice, user, people[n].truth["speaking"][: len(own)] > 0)
 
+    def reconstruction(n: int) -> np.ndarray:
+        true = people[n].latents[: found.own.shape[1]]
+        return decode(vae, torch.from_numpy(true.astype(np.float32)))
+
     portrait = portraits(people)
     return [
+        System("reconstruction", reconstruction, portrait, "baseline"),
         System("audio_only", lambda n: decode(vae, found.without_user[n]), portrait, "baseline"),
         System("echo", lambda n: decode(vae, found.own[n]), portrait, "generated", swaps),
     ]

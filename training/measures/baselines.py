@@ -6,7 +6,8 @@
 - `partner_mirrored`: the partner's video in a mirror; perfectly responsive, 0 ms late, and wrong
 - `shuffled`: the true video of somebody in another conversation; natural, and responds to nobody
 
-The sixth, `audio_only`, is the trained network without its user: see `measures.avatar`.
+Two more need trained networks (`measures.avatar`): `reconstruction`, the truth through the VAE and
+back, above which no denoiser can get; and `audio_only`, the avatar without its user.
 
 Legend: T frames, H W pixels.
 """

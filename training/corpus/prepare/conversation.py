@@ -27,6 +27,7 @@ from training.corpus.prepare import (
     write,
 )
 from training.corpus.prepare.source import PEOPLE, Dropped, Recording, Source
+from training.film import Film
 from visavis.config import FRAME_RATE_HZ, SAMPLES_PER_FRAME
 
 
@@ -238,7 +239,7 @@ def _write(
             pixels, seen = mesh.filled(tracks[key].landmarks[stretch.start : stretch.end])
             landmarks = mesh.in_crop(pixels, alignment)
             sheet.new_row()
-            with write.Film.open(folder.path / f"{key}.mp4", settings.size) as film:
+            with Film.open(folder.path / f"{key}.mp4", settings.size) as film:
                 for n, frame in enumerate(part):
                     crop = alignment.crop(frame, settings.size)
                     film.add(crop)

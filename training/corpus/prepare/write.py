@@ -1,49 +1,16 @@
-"""This is where a prepared conversation is written: films, voices, truth and a contact sheet."""
+"""This is where a prepared conversation is written: voices and a contact sheet."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
-import av
-import av.container
 import cv2
 import numpy as np
 import soundfile
 
-from visavis.config import FRAME_RATE_HZ, SAMPLE_RATE_HZ, SAMPLES_PER_FRAME
+from visavis.config import SAMPLE_RATE_HZ, SAMPLES_PER_FRAME
 
 _PICTURES, _PICTURE_SIDE = 8, 128  # of a contact sheet's rows
-
-
-class Film:
-    """A film of square frames that is being written, of key frames only and full color resolution.
-
-    Any of its frames decodes without its neighbours. It has the format of the rendered corpus's.
-    """
-
-    def __init__(self, container: av.container.OutputContainer, size: int) -> None:
-        self._container = container
-        stream = container.add_stream("libx264", rate=FRAME_RATE_HZ)
-        stream.width = stream.height = size
-        stream.pix_fmt = "yuv444p"
-        stream.options = {"crf": "10", "preset": "veryfast", "g": "1", "bf": "0", "threads": "1"}
-        self._stream = stream
-
-    @classmethod
-    @contextmanager
-    def open(cls, path: Path, size: int) -> Iterator[Film]:
-        """Begins and ends the file."""
-        with av.open(str(path), "w") as container:
-            film = cls(container, size)
-            yield film
-            container.mux(film._stream.encode())
-
-    def add(self, picture: np.ndarray) -> None:
-        """picture: (S, S, 3) uint8."""
-        frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
-        self._container.mux(self._stream.encode(frame))
 
 
 def voice(path: Path, samples: np.ndarray, frames: int) -> None:
