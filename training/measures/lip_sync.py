@@ -16,8 +16,6 @@ E embedding width.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,12 +23,10 @@ import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
-from safetensors.numpy import load_file
 from torch import Tensor, nn
 
 from training.data import Track
 from visavis import checkpoint
-from visavis import config as configs
 from visavis.config import EchoConfig
 
 # The mouth's place in an aligned crop (`visavis_client.face`), as shares of its side.
@@ -205,19 +201,12 @@ def score(
 def save(folder: Path, model: LipSync, **facts: object) -> Path:
     """A checkpoint folder of the scorer, in the layout of `visavis.checkpoint`."""
     weights = {name: tensor.detach().numpy() for name, tensor in model.state_dict().items()}
-    return checkpoint.save(folder, "lip_sync", model.config, weights, **facts)  # type: ignore[arg-type]
+    return checkpoint.save(folder, "lip_sync", model.config, weights, **facts)
 
 
 def load(folder: str | Path) -> LipSync:
     """The scorer of a checkpoint folder, in evaluation mode; CheckpointError for another's."""
-    folder = Path(folder)
-    manifest: Mapping[str, object] = json.loads((folder / checkpoint.MANIFEST_FILE).read_text())
-    if manifest["network"] != "lip_sync":
-        raise checkpoint.CheckpointError(
-            f"{folder}: got the network {manifest['network']!r}, expected 'lip_sync'; "
-            "give a folder that training.lip_sync wrote"
-        )
-    model = LipSync(configs.load(LipSyncConfig, folder / checkpoint.CONFIG_FILE))
-    weights = load_file(folder / checkpoint.WEIGHTS_FILE)
-    model.load_state_dict({name: torch.from_numpy(weight) for name, weight in weights.items()})
+    found = checkpoint.load_as(LipSyncConfig, folder, "lip_sync")
+    model = LipSync(found.config)
+    model.load_state_dict({name: torch.from_numpy(w) for name, w in found.weights.items()})
     return model.eval()

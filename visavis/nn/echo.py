@@ -37,7 +37,7 @@ def arrays(module: nn.Module) -> dict[str, np.ndarray]:
     return {name: tensor.detach().float().numpy() for name, tensor in module.state_dict().items()}
 
 
-def tensors(found: checkpoint.Checkpoint) -> dict[str, Tensor]:
+def tensors(found: checkpoint.Checkpoint[EchoConfig]) -> dict[str, Tensor]:
     """The weights of a checkpoint as float32 tensors."""
     return {name: torch.from_numpy(np.asarray(w, np.float32)) for name, w in found.weights.items()}
 
