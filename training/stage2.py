@@ -30,6 +30,7 @@ from training.denoising import (
 from training.latents import cache_latents
 from training.loop import Loop, LoopConfig
 from training.losses import FlowConfig, flow_loss, noisy, swap_loss
+from training.measures.baselines import others
 from training.rollout import RolloutConfig, initial_lcu_state, listen, rollout
 from training.stage1 import LISTENING_PARTS, finish, lip_report
 from visavis import checkpoint
@@ -118,8 +119,8 @@ def listening_loss(
         x_0 = denoise(echo, x_t, t, batch, previous, conditions)
     loss = flow_loss(x_0, batch.x_0, batch.previous_latents[:, -1], t, settings.flow)
     with torch.no_grad(), half_precision():
-        others = replace(conditions, user_tokens=heard.roll(1, 0))
-        swapped = denoise(echo, x_t, t, batch, previous, others)
+        rolled = replace(conditions, user_tokens=heard.roll(1, 0))
+        swapped = denoise(echo, x_t, t, batch, previous, rolled)
     return loss + settings.swap_weight * swap_loss(x_0, swapped, batch.speaking, t, settings.flow)
 
 
@@ -149,9 +150,10 @@ def user_swap_report(echo: Echo, held_out: list[Track]) -> dict[str, float]:
     echo.eval()
     settings = RolloutConfig(blocks=min(30, *(t.blocks for t in held_out)))
     frames = settings.blocks * echo.config.block_frames
-    others = [track.user for track in [*held_out[2:], *held_out[:2]]]  # of another conversation
+    strangers = [track.user for track in others(held_out)]
     own = rollout(echo, held_out, settings)
-    change = (rollout(echo, held_out, settings, users=others) - own).abs().mean(2)  # (B, T, h, w)
+    other = rollout(echo, held_out, settings, users=strangers)
+    change = (other - own).abs().mean(2)  # (B, T, h, w)
     eighth = change.shape[-1] // 8
     upper = change[:, :, 2 * eighth : 4 * eighth, 2 * eighth : 6 * eighth].mean((2, 3))
     mouth = change[:, :, 5 * eighth : 6 * eighth, 3 * eighth : 5 * eighth].mean((2, 3))

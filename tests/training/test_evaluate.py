@@ -11,6 +11,7 @@ import torch
 from typer.testing import CliRunner
 from visavis_client.face import Face
 
+from tests.cache import save_track, write_cache
 from tests.sizes import tiny
 from training import evaluate, identity
 from training.data import tracks
@@ -51,18 +52,11 @@ def cheap_eyes(monkeypatch):
 def folder(tmp_path_factory):
     """A cache of two conversations a split, untrained checkpoints, voices, and other videos."""
     root = tmp_path_factory.mktemp("evaluate")
-    generator = np.random.default_rng(0)
-    for split in ("train", "test"):
-        for number in range(2):
-            conversation = root / "cache" / split / f"conversation_{number:04d}"
-            for person in "ab":
-                write_track(conversation / person, generator)
-                voice = generator.uniform(-0.1, 0.1, FRAMES * 640)
-                path = root / "voices" / conversation.name / f"{person}.wav"
-                path.parent.mkdir(parents=True, exist_ok=True)
-                soundfile.write(path, voice, 16_000)
-            (conversation / "done").touch()
-    for track in tracks(root / "cache", "test"):
+    generator = np.random.default_rng(1)
+    for track in tracks(write_cache(root / "cache", write_track), "test"):
+        voice = root / "voices" / f"{track.name}.wav"
+        voice.parent.mkdir(parents=True, exist_ok=True)
+        soundfile.write(voice, generator.uniform(-0.1, 0.1, FRAMES * 640), 16_000)
         write_video(root / "other" / f"{track.name}.mp4", np.asarray(track.frames))
     torch.manual_seed(0)
     checkpoint.save(root / "vae", "vae", CONFIG, arrays(VAE(CONFIG)))
@@ -71,7 +65,6 @@ def folder(tmp_path_factory):
 
 
 def write_track(folder, generator):
-    folder.mkdir(parents=True)
     aperture = np.abs(np.sin(np.arange(FRAMES) * generator.uniform(0.3, 0.6)))
     aperture[:12] = 0
     frames = np.broadcast_to(generator.integers(90, 200, 3, np.uint8), (FRAMES, SIZE, SIZE, 3))
@@ -81,11 +74,10 @@ def write_track(folder, generator):
         frames[n, :4, :4] = 100 + 3 * n
     features = (FRAMES // CONFIG.block_frames, CONFIG.audio.feature_frames)
     values = generator.standard_normal((*features, CONFIG.audio.feature_width))
-    np.save(folder / "frames.npy", frames)
-    np.save(folder / "avatar_features.npy", values.astype(np.float16))
-    np.save(folder / "user_features.npy", values.astype(np.float16))
-    np.savez(
-        folder / "truth.npz",
+    save_track(
+        folder,
+        frames,
+        values,
         aperture=aperture,
         speaking=aperture > 0,
         emotion=np.full(FRAMES, "happy"),

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from tests.cache import save_track, write_cache
 from tests.sizes import tiny
 from training import decoder, stage1, stage2, vae
 from training.data import Track, due_emotions, pictures, tracks, truth_of
@@ -27,19 +28,10 @@ def tiny_size(monkeypatch):
 @pytest.fixture(scope="module")
 def cache(tmp_path_factory):
     """A cache of two conversations a split: a square mouth that opens with the voice."""
-    folder = tmp_path_factory.mktemp("cache")
-    generator = np.random.default_rng(0)
-    for split in ("train", "test"):
-        for number in range(2):
-            conversation = folder / split / f"conversation_{number:04d}"
-            for person in "ab":
-                write_track(conversation / person, generator)
-            (conversation / "done").touch()
-    return folder
+    return write_cache(tmp_path_factory.mktemp("cache"), write_track)
 
 
 def write_track(folder, generator):
-    folder.mkdir(parents=True)
     size, blocks = CONFIG.image_size, FRAMES // CONFIG.block_frames
     aperture = np.abs(np.sin(np.arange(FRAMES) * generator.uniform(0.3, 0.6)))
     frames = np.broadcast_to(
@@ -49,12 +41,10 @@ def write_track(folder, generator):
         half = int(1 + 4 * opening)
         frames[n, 22 - half : 22 + half, 12:20] = 20
     width = (CONFIG.audio.feature_frames, CONFIG.audio.feature_width)
-    features = generator.standard_normal((blocks, *width)).astype(np.float16)
-    np.save(folder / "frames.npy", frames)
-    np.save(folder / "avatar_features.npy", features)
-    np.save(folder / "user_features.npy", features)
-    np.savez(
-        folder / "truth.npz",
+    save_track(
+        folder,
+        frames,
+        generator.standard_normal((blocks, *width)),
         aperture=aperture,
         speaking=aperture > 0.1,
         emotion=np.full(FRAMES, "happy"),

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from tests.cache import save_track, write_cache
 from tests.sizes import tiny
 from training import lip_sync
 from training.loop import LoopConfig
@@ -32,19 +33,10 @@ SETTINGS = lip_sync.LipSyncTraining(
 @pytest.fixture(scope="module")
 def cache(tmp_path_factory):
     """Mouths that open as far as the voice is loud, one loudness a frame, at random."""
-    folder = tmp_path_factory.mktemp("cache")
-    generator = np.random.default_rng(0)
-    for split, count in (("train", 3), ("test", 2)):
-        for number in range(count):
-            conversation = folder / split / f"conversation_{number:04d}"
-            for person in "ab":
-                write_track(conversation / person, generator)
-            (conversation / "done").touch()
-    return folder
+    return write_cache(tmp_path_factory.mktemp("cache"), write_track, train=3)
 
 
 def write_track(folder, generator):
-    folder.mkdir(parents=True)
     size, audio = CONFIG.image_size, CONFIG.audio
     loud = np.convolve(generator.uniform(0, 1, FRAMES + 1), [0.5, 0.5], "valid")
     frames = np.broadcast_to(
@@ -59,9 +51,7 @@ def write_track(folder, generator):
     first = 10 - (audio.feature_frames - CONFIG.lookahead_frames - CONFIG.block_frames)
     starts = np.arange(0, FRAMES, CONFIG.block_frames) + first
     features = np.stack([per_frame[n : n + audio.feature_frames] for n in starts])
-    np.save(folder / "frames.npy", frames)
-    np.save(folder / "avatar_features.npy", features.astype(np.float16))
-    np.savez(folder / "truth.npz", speaking=np.ones(FRAMES, bool))
+    save_track(folder, frames, features, speaking=np.ones(FRAMES, bool))
 
 
 @pytest.fixture(autouse=True, scope="module")
