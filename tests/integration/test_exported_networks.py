@@ -1,6 +1,6 @@
 """The real networks, untrained and small, exported from torch and served."""
 
-import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -33,11 +33,10 @@ def test_an_exported_repository_serves_what_its_files_say(exported, portrait):
         plain.conversation(exported, portrait, signals(seed), text(OPTIONS), text(TURNS))
         for seed in range(3)
     ]
-    answers = [{}, {}, {}]
 
-    def talk(url, seed):
-        with Stream(url) as stream:
-            answer = stream.ask(
+    def talk(seed):
+        with Stream(server.grpc_url) as stream:
+            return stream.ask(
                 new_id(),
                 start=True,
                 end=True,
@@ -46,12 +45,11 @@ def test_an_exported_repository_serves_what_its_files_say(exported, portrait):
                 **portrait,
                 **signals(seed),
             )
-            answers[seed] = answer.frames
 
-    with Server(exported, ports=FREE, stop_timeout_s=2) as server:
-        threads = [threading.Thread(target=talk, args=(server.grpc_url, k)) for k in range(3)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-    assert answers == expected
+    with (
+        Server(exported, ports=FREE, stop_timeout_s=2) as server,
+        ThreadPoolExecutor(len(expected)) as threads,
+    ):
+        answers = list(threads.map(talk, range(len(expected))))
+    assert [answer.error for answer in answers] == [None] * len(expected)
+    assert [answer.frames for answer in answers] == expected

@@ -1,6 +1,7 @@
 """Conversations with a real server."""
 
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -135,6 +136,28 @@ def test_two_interleaved_sessions_equal_two_separate_ones(server, portrait, one_
                 assert answer.error is None
                 received |= answer.frames
     assert frames == expected
+
+
+def test_a_crowd_of_sessions_changes_nothing(server, portrait, one_pass):
+    """All speak at once, in threads of the server; whatever they share must bear it."""
+
+    def talk(_):
+        with Stream(server.grpc_url) as stream:
+            return stream.ask(
+                new_id(),
+                start=True,
+                end=True,
+                options=text(OPTIONS),
+                transcript=text(TURNS),
+                **portrait,
+                **signals(),
+            )
+
+    with ThreadPoolExecutor(8) as threads:
+        answers = list(threads.map(talk, range(24)))
+    assert [answer.error for answer in answers] == [None] * 24
+    expected = one_pass()
+    assert all(answer.frames == expected for answer in answers)
 
 
 BAD = [

@@ -7,13 +7,19 @@ visavis_block_seconds    histogram   from a block's signals to its pictures; a b
 
 from __future__ import annotations
 
+import threading
+
 import triton_python_backend_utils as pb_utils
 
 BLOCK_BUCKETS_S = [0.025, 0.05, 0.1, 0.15, 0.2, 0.4, 0.8, 1.6]
 
 
 class SessionMetrics:
-    """Figures of one instance of `echo_session`; `instance` keeps several apart."""
+    """Figures of one instance of `echo_session`; `instance` keeps several apart.
+
+    May be told from any thread: a metric passes its values through one piece of shared memory, so
+    two threads in one metric crash the server. A lock stands before them.
+    """
 
     def __init__(self, instance: str):
         labels = {"instance": instance}
@@ -28,11 +34,14 @@ class SessionMetrics:
         sessions, seconds = self.families
         self.open_sessions = sessions.Metric(labels=labels)
         self.block_seconds = seconds.Metric(labels=labels, buckets=BLOCK_BUCKETS_S)
+        self.lock = threading.Lock()
 
     def sessions(self, count: int) -> None:
         """How many conversations there are now."""
-        self.open_sessions.set(count)
+        with self.lock:
+            self.open_sessions.set(count)
 
     def block(self, seconds: float) -> None:
         """One block was made."""
-        self.block_seconds.observe(seconds)
+        with self.lock:
+            self.block_seconds.observe(seconds)

@@ -11,7 +11,7 @@ from tests.sizes import tiny
 from training import lip_sync
 from training.loop import LoopConfig
 from training.measures import lip_sync as scorer
-from visavis import config
+from visavis import checkpoint, config
 from visavis.checkpoint import CheckpointError
 
 CONFIG = tiny()
@@ -151,6 +151,8 @@ def test_a_mouth_that_does_not_move_is_nothing():
 
 
 def test_other_folders_are_refused(tmp_path):
-    (tmp_path / "manifest.json").write_text('{"network": "vae"}')
-    with pytest.raises(CheckpointError, match="expected 'lip_sync'"):
+    with pytest.raises(CheckpointError, match="got no config.json"):
+        scorer.load(tmp_path)
+    checkpoint.save(tmp_path, "vae", CONFIG, {"weight": np.zeros(1, np.float32)})
+    with pytest.raises(CheckpointError, match="got the network 'vae', expected 'lip_sync'"):
         scorer.load(tmp_path)
