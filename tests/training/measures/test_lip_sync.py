@@ -151,7 +151,7 @@ def test_a_mouth_that_does_not_move_is_nothing():
 
 
 def test_other_folders_are_refused(tmp_path):
-    with pytest.raises(CheckpointError, match="got no config.json"):
+    with pytest.raises(CheckpointError, match=r"got no config\.json"):
         scorer.load(tmp_path)
     checkpoint.save(tmp_path, "vae", CONFIG, {"weight": np.zeros(1, np.float32)})
     with pytest.raises(CheckpointError, match="got the network 'vae', expected 'lip_sync'"):
