@@ -34,13 +34,14 @@ from tqdm import tqdm
 from visavis_client.face import FaceFinder
 
 from training.data import Track, tracks
+from training.film import write_video
 from training.identity import embeddings
 from training.latents import cache_latents
 from training.measures import lip_sync, report
 from training.measures.avatar import echo_systems, generate
 from training.measures.baselines import baselines
 from training.measures.emotion import EmotionReader
-from training.measures.montage import conversation_audio, side_by_side, strip, write_video
+from training.measures.montage import conversation_audio, side_by_side, strip
 from training.measures.motion import landmarks, motion
 from training.measures.observation import Instruments, Observation, observe
 from training.measures.row import Reference, listening_examples, missing, row

@@ -12,29 +12,16 @@ import json
 from pathlib import Path
 from typing import Annotated
 
-import av
 import cv2
 import numpy as np
 import soundfile
 import typer
 
 from training.data import video_frames
+from training.film import write_video
 from visavis.config import FRAME_RATE_HZ, SAMPLE_RATE_HZ, SAMPLES_PER_FRAME
 
 ROLES = {"a": "avatar", "b": "user"}
-
-
-def write_video(path: Path, frames: np.ndarray) -> None:
-    """Frames (T, H, W, 3) uint8 as a small H.264 file."""
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream(
-            "libx264", rate=FRAME_RATE_HZ, options={"crf": "20", "preset": "slow"}
-        )
-        stream.height, stream.width = frames.shape[1:3]
-        stream.pix_fmt = "yuv420p"
-        for picture in frames:
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
-        container.mux(stream.encode())
 
 
 def transcript(turns: list[dict], frames: int) -> list[dict]:
@@ -71,7 +58,7 @@ def main(
         soundfile.write(out / f"{role}.wav", voice[: frames * SAMPLES_PER_FRAME], SAMPLE_RATE_HZ)
     portrait = video_frames(conversation / "a.mp4", 256)[0]
     cv2.imwrite(str(out / "portrait.png"), portrait[..., ::-1])
-    write_video(out / "user.mp4", video_frames(conversation / "b.mp4", 256)[:frames])
+    write_video(out / "user.mp4", video_frames(conversation / "b.mp4", 256)[:frames], crf=20)
     text = json.dumps(transcript(turns, frames), indent=2, ensure_ascii=False)
     (out / "transcript.json").write_text(text + "\n")
 

@@ -21,10 +21,11 @@ class FakeSpeech:
 
     def speak_phonemes(self, sentences: Sequence[str], voice):
         """Like SpeechSynthesizer.speak_phonemes."""
-        from training.corpus.voice import SAMPLE_RATE, Phoneme, Speech
+        from training.corpus.voice import Phoneme, Speech
+        from visavis.config import SAMPLE_RATE_HZ
 
         symbols = ["<", *"".join(sentences), ">"]
-        length = int(SECONDS_PER_SYMBOL * SAMPLE_RATE)
+        length = int(SECONDS_PER_SYMBOL * SAMPLE_RATE_HZ)
         noise = np.random.default_rng(0).uniform(-0.5, 0.5, len(symbols) * length)
         for index, symbol in enumerate(symbols):
             if symbol in "<>.,!? ":

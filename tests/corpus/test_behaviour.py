@@ -17,9 +17,10 @@ from training.corpus.behaviour import (
     motions,
 )
 from training.corpus.causes import REACTIONS, Memory, Reaction
-from training.corpus.conversation import FRAME_RATE, Conversation, Turn
+from training.corpus.conversation import Conversation, Turn
 from training.corpus.dialogues import EMOTIONS
 from training.corpus.voice import Phoneme
+from visavis.config import FRAME_RATE_HZ
 
 SYMBOLS = "mˈɑmə wˈɛnt hˈOm."
 
@@ -51,8 +52,8 @@ def test_a_smile_is_mirrored_when_its_reaction_says() -> None:
     talk = moving(conversation("happy", [smile]))
     column = CURVES.index["mouthSmileLeft"]
     starts = [int(np.argmax(talk[person].curves[:, column] > 0.3)) for person in "ab"]
-    assert starts[0] == pytest.approx(FRAME_RATE, abs=8)
-    assert starts[1] == pytest.approx(1.6 * FRAME_RATE, abs=8)
+    assert starts[0] == pytest.approx(FRAME_RATE_HZ, abs=8)
+    assert starts[1] == pytest.approx(1.6 * FRAME_RATE_HZ, abs=8)
     assert not talk["b"].curves[:, CURVES.index["jawOpen"]].any()
     assert talk["a"].speaking[30:70].all()
     assert not talk["b"].speaking.any()
@@ -64,14 +65,14 @@ def test_a_nod_dips_the_head_after_its_start() -> None:
     extra = np.zeros(nodding.frames)
     for seed in range(12):
         extra += moving(nodding, seed)["b"].pose[:, 1] - moving(still, seed)["b"].pose[:, 1]
-    start = int(3.2 * FRAME_RATE)
+    start = int(3.2 * FRAME_RATE_HZ)
     assert (extra / 12)[start : start + 20].max() > 0.03
 
 
 def test_a_laugh_shows_on_the_face_and_shakes_the_head() -> None:
     laugh = Reaction("b", "laugh", "joke", 3.0, 3.2, 4.6, 1.0)
     motion = moving(conversation("happy", [laugh]))["b"]
-    middle = slice(int(3.5 * FRAME_RATE), int(4.3 * FRAME_RATE))
+    middle = slice(int(3.5 * FRAME_RATE_HZ), int(4.3 * FRAME_RATE_HZ))
     assert motion.curves[middle, CURVES.index["mouthSmileLeft"]].mean() > 0.6
     assert motion.curves[middle, CURVES.index["cheekSquintLeft"]].mean() > 0.6
 

@@ -8,7 +8,6 @@ import pytest
 pytest.importorskip("scipy", reason="the corpus extra (scipy) is not installed")
 
 from tests.corpus.curve_names import CURVES
-from training.corpus.conversation import FRAME_RATE
 from training.corpus.lips import (
     PHONEME_VISEMES,
     VISEME_CURVES,
@@ -17,6 +16,7 @@ from training.corpus.lips import (
     mouthings,
 )
 from training.corpus.voice import Phoneme
+from visavis.config import FRAME_RATE_HZ
 
 JAW = CURVES.index["jawOpen"]
 
@@ -32,7 +32,7 @@ def spoken(symbols: str, start: float = 0.2, length: float = 0.08) -> list[Phone
 def test_lips_close_in_p_b_m(closing: str, offset: float) -> None:
     phonemes = spoken(f"ɑ{closing}ɑ", start=0.2 + offset)
     curves, viseme, contact = lip_motion(phonemes, 20, CURVES)
-    frame = int((phonemes[1].start + phonemes[1].end) / 2 * FRAME_RATE)
+    frame = int((phonemes[1].start + phonemes[1].end) / 2 * FRAME_RATE_HZ)
     assert contact[frame] == 1
     np.testing.assert_allclose(curves[frame], CURVES.vector(VISEME_CURVES["PP"]), atol=1e-6)
     assert curves[:, JAW].max() > 0.3

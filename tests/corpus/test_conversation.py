@@ -9,17 +9,10 @@ pytest.importorskip("scipy", reason="the corpus extra (scipy) is not installed")
 
 from training.corpus import truth
 from training.corpus.causes import CAUSES, CONTEXTS, REACTIONS
-from training.corpus.conversation import (
-    FRAME_RATE,
-    PEOPLE,
-    SAMPLES_PER_FRAME,
-    Conversation,
-    cut_off,
-    perform,
-    write_script,
-)
+from training.corpus.conversation import PEOPLE, Conversation, cut_off, perform, write_script
 from training.corpus.dialogues import parse_topics
-from training.corpus.voice import SAMPLE_RATE, VOICES
+from training.corpus.voice import VOICES
+from visavis.config import FRAME_RATE_HZ, SAMPLE_RATE_HZ, SAMPLES_PER_FRAME
 
 SCRIPT = parse_topics("""
 [bad dog]
@@ -47,14 +40,14 @@ def conversation(fake_speech) -> Conversation:
 
 
 def test_tracks_have_the_length_of_the_video(conversation: Conversation) -> None:
-    assert conversation.frames == 60 * FRAME_RATE
+    assert conversation.frames == 60 * FRAME_RATE_HZ
     for track in conversation.voices.values():
         assert track.shape == (conversation.frames * SAMPLES_PER_FRAME,)
 
 
 def test_each_voice_sounds_only_when_its_person_speaks(conversation: Conversation) -> None:
     for person, track in conversation.voices.items():
-        times = np.arange(len(track)) / SAMPLE_RATE
+        times = np.arange(len(track)) / SAMPLE_RATE_HZ
         silent = np.ones(len(track), bool)
         for start, end in conversation.spoken(person):
             silent &= (times < start - 0.05) | (times > end + 0.12)
@@ -135,9 +128,9 @@ def test_truth_has_a_value_a_frame_and_names_for_all(conversation: Conversation)
 def test_the_floor_belongs_to_who_has_the_turn(conversation: Conversation) -> None:
     floor = truth.floor_track(conversation)
     cut, interrupting = conversation.turns[2:4]
-    assert floor[int((interrupting.start + cut.end) / 2 * FRAME_RATE)] == 3
+    assert floor[int((interrupting.start + cut.end) / 2 * FRAME_RATE_HZ)] == 3
     first = conversation.turns[0]
-    middle = int((first.start + first.end) / 2 * FRAME_RATE)
+    middle = int((first.start + first.end) / 2 * FRAME_RATE_HZ)
     assert floor[middle] == PEOPLE.index(first.speaker) + 1
     assert floor[0] == 0
 

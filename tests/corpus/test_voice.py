@@ -7,13 +7,8 @@ pytest.importorskip("scipy", reason="the corpus extra (scipy) is not installed")
 
 from scipy.signal import butter, sosfiltfilt
 
-from training.corpus.voice import (
-    SAMPLE_RATE,
-    VOICES,
-    SpeechSynthesizer,
-    Voice,
-    laughter,
-)
+from training.corpus.voice import VOICES, SpeechSynthesizer, Voice, laughter
+from visavis.config import SAMPLE_RATE_HZ
 
 STEP = 80  # samples, 5 ms
 TEXT = "She says the fish is fresh, so we should buy sixty of those."
@@ -34,10 +29,10 @@ def test_vowels_sound_at_the_time_of_their_phonemes(engine: str, speech: SpeechS
     said = speech.speak(TEXT, ENGINES[engine])
     assert said.phonemes[-1].end == pytest.approx(said.seconds, abs=0.1)
     count = len(said.samples) // STEP
-    band = butter(4, [200, 2500], "band", fs=SAMPLE_RATE, output="sos")
+    band = butter(4, [200, 2500], "band", fs=SAMPLE_RATE_HZ, output="sos")
     voiced = sosfiltfilt(band, said.samples)
     loudness = np.log(1e-3 + np.abs(voiced[: count * STEP]).reshape(count, STEP).mean(1))
-    times = (np.arange(count) + 0.5) * STEP / SAMPLE_RATE
+    times = (np.arange(count) + 0.5) * STEP / SAMPLE_RATE_HZ
     expected = np.zeros(count)
     for phoneme in said.phonemes:
         if phoneme.symbol in "aɑæʌɛɪiuɔOAIWYəɜ":
@@ -45,7 +40,7 @@ def test_vowels_sound_at_the_time_of_their_phonemes(engine: str, speech: SpeechS
     steps = np.arange(-20, 21)
     fit = [np.corrcoef(np.roll(expected, step), loudness)[0, 1] for step in steps]
     assert max(fit) > 0.3
-    assert abs(steps[int(np.argmax(fit))]) * STEP / SAMPLE_RATE <= 0.04
+    assert abs(steps[int(np.argmax(fit))]) * STEP / SAMPLE_RATE_HZ <= 0.04
 
 
 def test_pitch_leaves_the_length_of_speech(speech: SpeechSynthesizer) -> None:
@@ -62,7 +57,7 @@ def test_laughter_is_made_of_calls(speech: SpeechSynthesizer) -> None:
     gaps = np.diff([call.start for call in calls])
     assert (gaps > 0.17).all() and (gaps < 0.23).all()
     energy = [
-        np.abs(laugh.samples[int(c.start * SAMPLE_RATE) : int(c.end * SAMPLE_RATE)]).max()
+        np.abs(laugh.samples[int(c.start * SAMPLE_RATE_HZ) : int(c.end * SAMPLE_RATE_HZ)]).max()
         for c in calls
     ]
     assert energy[0] > energy[-1] > 0

@@ -15,8 +15,8 @@ from tests.cache import save_track, write_cache
 from tests.sizes import tiny
 from training import evaluate, identity
 from training.data import tracks
+from training.film import write_video
 from training.measures import motion
-from training.measures.montage import write_video
 from visavis import checkpoint
 from visavis.nn.echo import Echo, arrays
 from visavis.nn.vae import VAE

@@ -35,7 +35,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter1d
 
 from training.corpus.causes import Reaction
-from training.corpus.conversation import FRAME_RATE, PARTNER, PEOPLE, Conversation, Turn
+from training.corpus.conversation import PARTNER, PEOPLE, Conversation, Turn
 from training.corpus.curves import (
     CurveSet,
     FloatArray,
@@ -46,6 +46,7 @@ from training.corpus.curves import (
 )
 from training.corpus.dialogues import EMOTIONS
 from training.corpus.lips import lip_motion
+from visavis.config import FRAME_RATE_HZ
 
 POSE_LIMITS = np.array([0.17, 0.12, 0.08])  # yaw, pitch, roll: soft limits
 
@@ -182,12 +183,12 @@ def _blinks(turns: list[Turn], speaking: NDArray[np.bool_], rng: np.random.Gener
     closed = np.zeros(frames + 8, np.float32)
     starts = [turn.end + rng.uniform(0, 0.2) for turn in turns if rng.random() < 0.35]
     clock = rng.uniform(0.3, 3.0)
-    while clock * FRAME_RATE < frames:
+    while clock * FRAME_RATE_HZ < frames:
         starts.append(clock)
-        slower = 1.0 if speaking[int(clock * FRAME_RATE)] else 1.3
+        slower = 1.0 if speaking[int(clock * FRAME_RATE_HZ)] else 1.3
         clock += rng.uniform(2.0, 5.0) * slower
     for start in starts:
-        frame = int(start * FRAME_RATE)
+        frame = int(start * FRAME_RATE_HZ)
         if frame < frames:
             shape = np.array([0.35, 0.95, 1.0, 0.6, 0.2])
             closed[frame : frame + 5] = np.maximum(closed[frame : frame + 5], shape)
@@ -249,8 +250,8 @@ def _drift(speaking: NDArray[np.bool_], rng: np.random.Generator) -> FloatArray:
 
 def _mimicry(partner_drift: FloatArray, rng: np.random.Generator) -> FloatArray:
     """The partner's slow posture, later, weaker, and mirrored left to right."""
-    delay = int(rng.uniform(2, 4) * FRAME_RATE)
-    slow = gaussian_filter1d(partner_drift, 1.2 * FRAME_RATE, axis=0)
+    delay = int(rng.uniform(2, 4) * FRAME_RATE_HZ)
+    slow = gaussian_filter1d(partner_drift, 1.2 * FRAME_RATE_HZ, axis=0)
     later = np.concatenate([np.zeros((delay, 3), np.float32), slow])[: len(slow)]
     return (0.6 * later * np.array([-1, 1, -1])).astype(np.float32)
 
@@ -263,7 +264,7 @@ def _gaze(
     gaze = np.zeros((frames, 2), np.float32)
     position = 0
     while position < frames:  # saccades about the partner's face
-        length = int(rng.uniform(0.6, 2.0) * FRAME_RATE)
+        length = int(rng.uniform(0.6, 2.0) * FRAME_RATE_HZ)
         gaze[position : position + length] = rng.normal(0, [0.05, 0.03])
         position += length
     times = frame_times(frames)

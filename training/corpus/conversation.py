@@ -25,17 +25,9 @@ from training.corpus.causes import (
     to_turn,
 )
 from training.corpus.dialogues import Line, Topic, topics
-from training.corpus.voice import (
-    SAMPLE_RATE,
-    Phoneme,
-    Speech,
-    SpeechSynthesizer,
-    Voice,
-    laughter,
-)
+from training.corpus.voice import Phoneme, Speech, SpeechSynthesizer, Voice, laughter
+from visavis.config import FRAME_RATE_HZ, SAMPLE_RATE_HZ, SAMPLES_PER_FRAME
 
-FRAME_RATE = 25
-SAMPLES_PER_FRAME = SAMPLE_RATE // FRAME_RATE
 PEOPLE: tuple[str, str] = ("a", "b")
 PARTNER = {"a": "b", "b": "a"}
 PAUSES = frozenset(".,!?;:—…<>")
@@ -102,7 +94,7 @@ class Conversation:
     @property
     def frames(self) -> int:
         """Video frames of the whole conversation."""
-        return int(self.seconds * FRAME_RATE)
+        return int(self.seconds * FRAME_RATE_HZ)
 
     def phonemes(self, person: str) -> list[Phoneme]:
         """All that a person says, in time."""
@@ -154,8 +146,8 @@ def silent_ends(spoken: Speech) -> tuple[float, float]:
 
 def cut_off(spoken: Speech, seconds: float) -> Speech:
     """The first `seconds` of speech, dying away: who is interrupted stops."""
-    samples = spoken.samples[: int(seconds * SAMPLE_RATE)].copy()
-    fade = min(len(samples), int(0.09 * SAMPLE_RATE))
+    samples = spoken.samples[: int(seconds * SAMPLE_RATE_HZ)].copy()
+    fade = min(len(samples), int(0.09 * SAMPLE_RATE_HZ))
     samples[len(samples) - fade :] *= np.linspace(1, 0, fade, dtype=np.float32)
     kept = [p for p in spoken.phonemes if p.start < seconds]
     last = Phoneme(kept[-1].symbol, kept[-1].start, min(kept[-1].end, seconds))
@@ -169,7 +161,7 @@ class Stage:
         self, seconds: float, voices: dict[str, Voice], speech: SpeechSynthesizer,
         rng: np.random.Generator,
     ) -> None:  # fmt: skip
-        total = int(seconds * FRAME_RATE) * SAMPLES_PER_FRAME
+        total = int(seconds * FRAME_RATE_HZ) * SAMPLES_PER_FRAME
         silence = {person: np.zeros(total, np.float32) for person in PEOPLE}
         self.conversation = Conversation(seconds, silence)
         self._voices, self._speech, self._rng = voices, speech, rng
@@ -230,7 +222,7 @@ class Stage:
     def _sound(self, person: str, speech: Speech, start: float, gain: float) -> None:
         """Mix a sound into a person's track; what lies outside of the conversation is lost."""
         track = self.conversation.voices[person]
-        first = round(start * SAMPLE_RATE)
+        first = round(start * SAMPLE_RATE_HZ)
         samples = speech.samples[max(0, -first) :]
         first = max(first, 0)
         piece = track[first : first + len(samples)]

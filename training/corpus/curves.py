@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter1d
 
-from training.corpus.conversation import FRAME_RATE
+from visavis.config import FRAME_RATE_HZ
 
 FloatArray = NDArray[np.float32]
 
@@ -44,7 +44,7 @@ class CurveSet:
 
 def frame_times(frames: int) -> NDArray[np.float64]:
     """Time of the middle of every frame, in s."""
-    return (np.arange(frames) + 0.5) / FRAME_RATE
+    return (np.arange(frames) + 0.5) / FRAME_RATE_HZ
 
 
 def bump(times: NDArray[np.float64], start: float, end: float, margin: float) -> FloatArray:
@@ -56,7 +56,7 @@ def bump(times: NDArray[np.float64], start: float, end: float, margin: float) ->
 
 def smooth_noise(rng: np.random.Generator, frames: int, seconds: float) -> FloatArray:
     """Unit-variance noise (T,) that changes over about `seconds`."""
-    sigma = seconds * FRAME_RATE / 2
+    sigma = seconds * FRAME_RATE_HZ / 2
     noise = gaussian_filter1d(rng.standard_normal(frames + 200), sigma)[100 : 100 + frames]
     return (noise * np.sqrt(2 * np.sqrt(np.pi) * sigma)).astype(np.float32)
 
@@ -64,4 +64,4 @@ def smooth_noise(rng: np.random.Generator, frames: int, seconds: float) -> Float
 def envelope(times: NDArray[np.float64], start: float, end: float, rise: float) -> FloatArray:
     """1 during [start, end], with smooth edges that take about `rise` s."""
     active = ((times >= start) & (times < end)).astype(np.float32)
-    return np.asarray(gaussian_filter1d(active, 0.4 * rise * FRAME_RATE), np.float32)
+    return np.asarray(gaussian_filter1d(active, 0.4 * rise * FRAME_RATE_HZ), np.float32)

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from training.corpus.conversation import FRAME_RATE
 from training.corpus.curves import CurveSet, FloatArray, bump, frame_times
 from training.corpus.voice import Phoneme
+from visavis.config import FRAME_RATE_HZ
 
 VISEMES = (
     "sil", "PP", "FF", "TH", "DD", "kk", "CH", "SS", "nn", "RR", "aa", "E", "ih", "oh", "ou",
@@ -125,5 +125,5 @@ def _contact(shapes: list[Mouthing], name: str, times: NDArray[np.float64]) -> F
             continue
         contact = np.maximum(contact, bump(times, shape.start, shape.end, 0.015))
         middle = (shape.start + shape.end) / 2
-        contact[min(int(middle * FRAME_RATE), len(times) - 1)] = 1
+        contact[min(int(middle * FRAME_RATE_HZ), len(times) - 1)] = 1
     return contact

@@ -21,8 +21,10 @@ import soundfile
 import typer
 from numpy.typing import NDArray
 
-from training.corpus.conversation import FRAME_RATE, PEOPLE
+from training.corpus.conversation import PEOPLE
 from training.corpus.dialogues import SPLITS
+from training.film import write_video
+from visavis.config import FRAME_RATE_HZ, SAMPLE_RATE_HZ
 
 Picture = NDArray[np.uint8]
 SHEET_COLUMNS = 12
@@ -97,32 +99,18 @@ def captioned(picture: Picture, text: str) -> Picture:
 
 def write_sample(path: Path, conversation: Path, seconds: float) -> None:
     """Both people side by side, with captions, a's voice left and b's right."""
-    frames = int(seconds * FRAME_RATE)
     with np.load(conversation / "truth.npz", allow_pickle=False) as file:
         truth = dict(file)
-    lines = {person: captions(truth, person) for person in PEOPLE}
-    tracks = [soundfile.read(conversation / f"{person}.wav", dtype="float32") for person in PEOPLE]
-    rate = tracks[0][1]
-    stereo = np.stack([track[: int(seconds * rate)] for track, _ in tracks])
-    videos = [video_frames(conversation / f"{person}.mp4") for person in PEOPLE]
-    with av.open(str(path), "w") as container:
-        video = container.add_stream("libx264", rate=FRAME_RATE, options={"crf": "20"})
-        audio = container.add_stream("aac", rate=rate, layout="stereo")
-        for index, pair in enumerate(islice(zip(*videos, strict=True), frames)):
-            both = np.hstack(
-                [captioned(p, lines[key][index]) for key, p in zip(PEOPLE, pair, strict=True)]
-            )
-            if index == 0:
-                video.height, video.width = both.shape[:2]
-                video.pix_fmt = "yuv420p"
-            container.mux(video.encode(av.VideoFrame.from_ndarray(both, format="rgb24")))
-        container.mux(video.encode())
-        sound = av.AudioFrame.from_ndarray(
-            np.ascontiguousarray(stereo, np.float32), "fltp", "stereo"
-        )
-        sound.sample_rate, sound.pts = rate, 0
-        container.mux(audio.encode(sound))
-        container.mux(audio.encode())
+    lines = zip(*(captions(truth, person) for person in PEOPLE), strict=True)
+    pairs = zip(*(video_frames(conversation / f"{person}.mp4") for person in PEOPLE), strict=True)
+    frames = (
+        np.hstack([captioned(picture, text) for picture, text in zip(pair, line, strict=True)])
+        for pair, line in zip(pairs, lines, strict=True)
+    )
+    samples = int(seconds * SAMPLE_RATE_HZ)
+    paths = [conversation / f"{person}.wav" for person in PEOPLE]
+    voices = np.stack([soundfile.read(p, samples, dtype="float32")[0] for p in paths])
+    write_video(path, islice(frames, int(seconds * FRAME_RATE_HZ)), voices, crf=20)
 
 
 def write_split(corpus: Path, split: str, seconds: float = 60.0) -> None:

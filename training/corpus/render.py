@@ -18,13 +18,13 @@ from __future__ import annotations
 import json
 import shutil
 import time
-import wave
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import numpy as np
+import soundfile
 import typer
 from numpy.typing import NDArray
 from tqdm import tqdm
@@ -36,9 +36,10 @@ from training.corpus.curves import CurveSet
 from training.corpus.dialogues import SPLITS
 from training.corpus.head import HeadGeometry, curve_names
 from training.corpus.people import Person, cast
-from training.corpus.voice import SAMPLE_RATE, SpeechSynthesizer, prepare_kokoro
+from training.corpus.voice import SpeechSynthesizer, prepare_kokoro
 from training.corpus.workers import done, limit_threads
 from training.film import Film
+from visavis.config import SAMPLE_RATE_HZ
 
 
 @dataclass(frozen=True)
@@ -61,15 +62,6 @@ class Job:
 def job_generator(job: Job) -> np.random.Generator:
     """Random numbers that depend on the conversation only, not on the order of rendering."""
     return np.random.default_rng([job.seed, SPLITS.index(job.split), job.number])
-
-
-def write_voice(path: Path, samples: NDArray[np.float32]) -> None:
-    """16-bit mono WAV."""
-    with wave.open(str(path), "wb") as file:
-        file.setnchannels(1)
-        file.setsampwidth(2)
-        file.setframerate(SAMPLE_RATE)
-        file.writeframes((np.clip(samples, -1, 1) * 32767).astype("<i2").tobytes())
 
 
 def pictures(person: Person, motion: Motion, size: int) -> Iterator[tuple[NDArray, NDArray]]:
@@ -123,7 +115,8 @@ def render_conversation(job: Job) -> Path:
         person = people[key]
         row, parts = write_video(temporary / f"{key}.mp4", person, motion, job.size)
         rows.append(row)
-        write_voice(temporary / f"{key}.wav", conversation.voices[key])
+        voice = conversation.voices[key]
+        soundfile.write(temporary / f"{key}.wav", voice, SAMPLE_RATE_HZ, subtype="PCM_16")
         known = truth.person_arrays(conversation, key, motion) | {
             "aperture": HeadGeometry(person.identity).aperture(motion.curves),
             "parts": parts,

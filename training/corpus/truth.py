@@ -32,10 +32,11 @@ from numpy.typing import NDArray
 
 from training.corpus.behaviour import Motion, context_weights
 from training.corpus.causes import CAUSES, CONTEXTS, REACTIONS
-from training.corpus.conversation import FRAME_RATE, PEOPLE, Conversation
+from training.corpus.conversation import PEOPLE, Conversation
 from training.corpus.curves import frame_times
 from training.corpus.dialogues import EMOTIONS
 from training.corpus.lips import PHONEME_VISEMES, VISEMES
+from visavis.config import FRAME_RATE_HZ
 
 PHONEMES = tuple(sorted(PHONEME_VISEMES))
 Arrays = dict[str, NDArray]
@@ -43,7 +44,7 @@ Arrays = dict[str, NDArray]
 
 def frame_of(seconds: float) -> int:
     """The frame that shows a time."""
-    return int(seconds * FRAME_RATE)
+    return int(seconds * FRAME_RATE_HZ)
 
 
 def names() -> Arrays:
@@ -111,7 +112,7 @@ def person_arrays(conversation: Conversation, person: str, motion: Motion) -> Ar
 
 
 def _span(start: float, end: float, frames: int) -> dict[str, int]:
-    last = min(int(np.ceil(end * FRAME_RATE)), frames)
+    last = min(int(np.ceil(end * FRAME_RATE_HZ)), frames)
     return {"start_frame": frame_of(start), "end_frame": last}
 
 

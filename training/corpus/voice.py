@@ -24,7 +24,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.signal import resample_poly
 
-SAMPLE_RATE = 16_000
+from visavis.config import SAMPLE_RATE_HZ
+
 FloatArray = NDArray[np.float32]
 
 
@@ -104,7 +105,7 @@ class Speech:
     @property
     def seconds(self) -> float:
         """Length of the speech."""
-        return len(self.samples) / SAMPLE_RATE
+        return len(self.samples) / SAMPLE_RATE_HZ
 
 
 class Engine(Protocol):
@@ -279,8 +280,8 @@ class SpeechSynthesizer:
         engine = self._engine(voice.engine)
         vocabulary = phonemizer().vocab
         # The engine's rate -> 16 kHz and the change of pitch are one rational resampling step.
-        ratio = Fraction(SAMPLE_RATE / engine.rate / voice.pitch).limit_denominator(80)
-        stretch = float(ratio) * engine.rate / SAMPLE_RATE  # of times
+        ratio = Fraction(SAMPLE_RATE_HZ / engine.rate / voice.pitch).limit_denominator(80)
+        stretch = float(ratio) * engine.rate / SAMPLE_RATE_HZ  # of times
         pieces, phonemes, start = [], [], 0.0
         for sentence in sentences:
             symbols = [symbol for symbol in sentence if symbol in vocabulary]
@@ -291,8 +292,8 @@ class SpeechSynthesizer:
                 phonemes.append(Phoneme(symbol, float(times[index]), float(times[index + 1])))
             resampled = resample_poly(samples, ratio.numerator, ratio.denominator)
             pieces.append(resampled.astype(np.float32))
-            start = sum(len(piece) for piece in pieces) / SAMPLE_RATE
-        delay = np.zeros(round(engine.lead * SAMPLE_RATE), np.float32)
+            start = sum(len(piece) for piece in pieces) / SAMPLE_RATE_HZ
+        delay = np.zeros(round(engine.lead * SAMPLE_RATE_HZ), np.float32)
         samples = np.concatenate([delay, *pieces])
         return Speech(0.6 * samples / max(float(np.abs(samples).max()), 1e-3), phonemes)
 
@@ -319,18 +320,20 @@ def laughter(
     model = speech.speak_phonemes(["hˈɑ, hˈɑ."], voice)
     vowel = next(p for p in model.phonemes if p.symbol == "ɑ")
     breath = next(p for p in model.phonemes if p.symbol == "h")
-    call = model.samples[int(breath.start * SAMPLE_RATE) : int(vowel.end * SAMPLE_RATE)]
-    samples = np.zeros(int((calls * 0.24 + 0.3) * SAMPLE_RATE), np.float32)
+    call = model.samples[int(breath.start * SAMPLE_RATE_HZ) : int(vowel.end * SAMPLE_RATE_HZ)]
+    samples = np.zeros(int((calls * 0.24 + 0.3) * SAMPLE_RATE_HZ), np.float32)
     phonemes, start = [Phoneme("<", 0.0, 0.02)], 0.02
     for index in range(calls):
         raised = (1.12 - 0.25 * index / calls) * rng.uniform(0.97, 1.03)
         ratio = Fraction(1 / raised).limit_denominator(60)
-        sound = resample_poly(call, ratio.numerator, ratio.denominator)[: int(0.17 * SAMPLE_RATE)]
-        fade = np.minimum(1, np.arange(len(sound))[::-1] / (0.06 * SAMPLE_RATE))
-        first = int(start * SAMPLE_RATE)
+        sound = resample_poly(call, ratio.numerator, ratio.denominator)[
+            : int(0.17 * SAMPLE_RATE_HZ)
+        ]
+        fade = np.minimum(1, np.arange(len(sound))[::-1] / (0.06 * SAMPLE_RATE_HZ))
+        first = int(start * SAMPLE_RATE_HZ)
         gain = (1 - 0.6 * index / calls) * rng.uniform(0.85, 1.0)
         samples[first : first + len(sound)] += (gain * fade * sound).astype(np.float32)
-        end = start + len(sound) / SAMPLE_RATE
+        end = start + len(sound) / SAMPLE_RATE_HZ
         phonemes += [Phoneme("h", start, start + 0.05), Phoneme("ɑ", start + 0.05, end)]
         start += float(rng.uniform(0.18, 0.22))
     phonemes.append(Phoneme(">", phonemes[-1].end, phonemes[-1].end + 0.02))

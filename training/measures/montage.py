@@ -6,16 +6,14 @@ Legend: T frames, H W pixels.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from fractions import Fraction
 from pathlib import Path
 
-import av
 import cv2
 import numpy as np
 import soundfile
 
 from training.data import Track
-from visavis.config import FRAME_RATE_HZ, SAMPLE_RATE_HZ, SAMPLES_PER_FRAME
+from visavis.config import SAMPLE_RATE_HZ, SAMPLES_PER_FRAME
 
 PANE = 256
 CAPTION = 28
@@ -55,25 +53,6 @@ def conversation_audio(voices: Path, track: Track, frames: int) -> np.ndarray | 
             )
         mixed[: len(voice)] += voice
     return np.clip(mixed, -1, 1)
-
-
-def write_video(path: Path, frames: np.ndarray, audio: np.ndarray | None = None) -> None:
-    """(T, H, W, 3) uint8 frames and, if given, (samples,) float32 at 16 kHz, as H.264 and AAC."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with av.open(str(path), "w") as container:
-        video = container.add_stream("libx264", rate=FRAME_RATE_HZ, options={"crf": "16"})
-        video.height, video.width = frames.shape[1:3]
-        video.pix_fmt = "yuv420p"
-        if audio is not None:
-            sound = container.add_stream("aac", rate=SAMPLE_RATE_HZ, layout="mono")
-            whole = av.AudioFrame.from_ndarray(audio[None], format="fltp", layout="mono")
-            whole.sample_rate, whole.pts = SAMPLE_RATE_HZ, 0
-            whole.time_base = Fraction(1, SAMPLE_RATE_HZ)
-            container.mux([*sound.encode(whole), *sound.encode()])
-        for picture in frames:
-            picture = np.ascontiguousarray(picture)
-            container.mux(video.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
-        container.mux(video.encode())
 
 
 def _pane(caption: str, video: np.ndarray) -> np.ndarray:
