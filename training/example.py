@@ -9,6 +9,7 @@ them only the first frame and the voice are kept.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -24,11 +25,11 @@ from visavis.config import FRAME_RATE_HZ, SAMPLE_RATE_HZ, SAMPLES_PER_FRAME
 ROLES = {"a": "avatar", "b": "user"}
 
 
-def transcript(turns: list[dict], frames: int) -> list[dict]:
-    """The turns that begin within `frames`, with roles instead of letters."""
+def transcript(turns: list[dict], frames: int, roles: Mapping[str, str]) -> list[dict]:
+    """The turns that begin within `frames`, with `roles` instead of letters."""
     return [
         {
-            "role": ROLES[turn["speaker"]],
+            "role": roles[turn["speaker"]],
             "text": turn["text"],
             "start_s": round(turn["start_frame"] / FRAME_RATE_HZ, 2),
         }
@@ -59,7 +60,7 @@ def main(
     portrait = video_frames(conversation / "a.mp4", 256)[0]
     cv2.imwrite(str(out / "portrait.png"), portrait[..., ::-1])
     write_video(out / "user.mp4", video_frames(conversation / "b.mp4", 256)[:frames], crf=20)
-    text = json.dumps(transcript(turns, frames), indent=2, ensure_ascii=False)
+    text = json.dumps(transcript(turns, frames, ROLES), indent=2, ensure_ascii=False)
     (out / "transcript.json").write_text(text + "\n")
 
 
