@@ -57,19 +57,21 @@ def write_video(
     with av.open(str(path), "w") as container:
         video = container.add_stream("libx264", rate=FRAME_RATE_HZ, options={"crf": str(crf)})
         video.pix_fmt = "yuv420p"
-        sound = None
-        if audio is not None:
-            layout = "stereo" if audio.ndim == 2 else "mono"
-            sound = container.add_stream("aac", rate=SAMPLE_RATE_HZ, layout=layout)
-        for frame in frames:
-            if not video.codec_context.is_open:
+        for index, frame in enumerate(frames):
+            if index == 0:  # the first packet fixes the film's size, so the sound may not be first
                 video.height, video.width = frame.shape[:2]
+                if audio is not None:
+                    _add_sound(container, np.atleast_2d(audio))
             picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")
             container.mux(video.encode(picture))
         container.mux(video.encode())
-        if sound is not None:
-            samples = np.ascontiguousarray(np.atleast_2d(audio), np.float32)
-            whole = av.AudioFrame.from_ndarray(samples, "fltp", sound.layout.name)
-            whole.sample_rate, whole.pts = SAMPLE_RATE_HZ, 0
-            whole.time_base = Fraction(1, SAMPLE_RATE_HZ)
-            container.mux([*sound.encode(whole), *sound.encode()])
+
+
+def _add_sound(container: av.container.OutputContainer, audio: np.ndarray) -> None:
+    """(channels, samples) float32 at 16 kHz, all of it, as AAC."""
+    layout = "mono" if len(audio) == 1 else "stereo"
+    stream = container.add_stream("aac", rate=SAMPLE_RATE_HZ, layout=layout)
+    whole = av.AudioFrame.from_ndarray(np.ascontiguousarray(audio, np.float32), "fltp", layout)
+    whole.sample_rate, whole.pts = SAMPLE_RATE_HZ, 0
+    whole.time_base = Fraction(1, SAMPLE_RATE_HZ)
+    container.mux([*stream.encode(whole), *stream.encode()])
