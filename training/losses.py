@@ -46,6 +46,22 @@ def lip_map(size: int, weight: float) -> Tensor:
     return 1 + (weight - 1) * torch.exp(-(((x - 0.5) / 0.16) ** 2) - ((y - 0.70) / 0.14) ** 2)
 
 
+def guided_target(
+    x_0: Tensor, prediction: Tensor, voiceless: Tensor, present: Tensor, weight: float
+) -> Tensor:
+    """What a network learns that is to guide itself: x_0 + weight·(prediction − voiceless).
+
+    A network that has learned little hedges, and a hedging mouth hardly opens. Guidance away from
+    what it predicts without the voice opens it, at twice the cost of each step; learned, it costs
+    nothing (model guidance: Tang et al., 2025, arXiv 2502.12154). Where prediction and target
+    agree, that is guidance with the scale 1 / (1 − weight).
+
+    Args: prediction and voiceless (B, F, C, h, w), x_0 with and without the voice; present (B,), 0
+    where the voice is dropped, which is to learn the plain x_0.
+    """
+    return x_0 + weight * present[:, None, None, None, None] * (prediction - voiceless).detach()
+
+
 def flow_loss(
     prediction: Tensor, x_0: Tensor, previous: Tensor, t: Tensor, config: FlowConfig
 ) -> Tensor:

@@ -29,7 +29,7 @@ from training.denoising import (
 )
 from training.latents import cache_latents
 from training.loop import Loop, LoopConfig
-from training.losses import FlowConfig, flow_loss, noisy, swap_loss
+from training.losses import FlowConfig, flow_loss, guided_target, noisy, swap_loss
 from training.measures.baselines import others
 from training.rollout import RolloutConfig, initial_lcu_state, listen, rollout
 from training.stage1 import LISTENING_PARTS, finish, lip_report
@@ -52,6 +52,8 @@ class Stage2Training:
     user_dropout: float = 0.1
     old_rate: float = 0.2  # learning rate of what stage 1 trained, as a ratio
     swap_weight: float = 4.0  # of the change of speaking lips under another user
+    own_guidance: float = 0.4  # see `losses.guided_target`
+    guided_from_step: int = 250  # before, with and without a voice differ by chance alone
     report_every: int = 250
     context: ContextConfig = field(default_factory=lambda: ContextConfig(restart_share=0.05))
     flow: FlowConfig = field(default_factory=FlowConfig)
@@ -85,14 +87,17 @@ def rate_of(name: str, old_rate: float) -> float:
     return 1.0 if any(part in name for part in NEW_PARTS) else old_rate
 
 
-def conversation_loss(echo: Echo, stretches: list[Place], settings: Stage2Training) -> Tensor:
+def conversation_loss(
+    echo: Echo, stretches: list[Place], settings: Stage2Training, guide: bool
+) -> Tensor:
     """The mean loss of the stretches' last blocks, the LCU having heard all before."""
     with half_precision():
         heard = hear(echo, stretches, settings.stretch_blocks)
     losses = []
     for offset in range(settings.stretch_blocks - settings.loss_blocks, settings.stretch_blocks):
         places = [place.later(offset) for place in stretches]
-        losses.append(listening_loss(echo, places, heard[offset - 1], heard[offset], settings))
+        before, now = heard[offset - 1], heard[offset]
+        losses.append(listening_loss(echo, places, before, now, settings, guide))
     return torch.stack(losses).mean()
 
 
@@ -102,10 +107,12 @@ def listening_loss(
     heard_before: Tensor,
     heard: Tensor,
     settings: Stage2Training,
+    guide: bool,
 ) -> Tensor:
     """The loss of one block a stretch: denoising, and lips that do not mind who listens.
 
-    Args: heard_before and heard (B, F, K, D), f_pu of the block before and of this one.
+    Args: heard_before and heard (B, F, K, D), f_pu of the block before and of this one; guide,
+    whether the network learns its own guidance.
     """
     batch = batch_of(places, echo.config)
     dropout = torch.tensor([settings.audio_dropout, settings.user_dropout])
@@ -117,7 +124,13 @@ def listening_loss(
     x_t, t = noisy(batch.x_0, settings.flow)
     with half_precision():
         x_0 = denoise(echo, x_t, t, batch, previous, conditions)
-    loss = flow_loss(x_0, batch.x_0, batch.previous_latents[:, -1], t, settings.flow)
+    target = batch.x_0
+    if guide:
+        with torch.no_grad(), half_precision():
+            mute = replace(conditions, present=present * torch.tensor([0.0, 1.0]))
+            voiceless = denoise(echo, x_t, t, batch, previous, mute)
+        target = guided_target(target, x_0, voiceless, present[:, 0], settings.own_guidance)
+    loss = flow_loss(x_0, target, batch.previous_latents[:, -1], t, settings.flow)
     with torch.no_grad(), half_precision():
         rolled = replace(conditions, user_tokens=heard.roll(1, 0))
         swapped = denoise(echo, x_t, t, batch, previous, rolled)
@@ -133,7 +146,8 @@ def train(cache: Path, vae: Path, stage1: Path, run: Path, settings: Stage2Train
     (run / "training.json").write_text(configs.to_json(settings))
     for step in loop:
         stretches = draw_stretches(pool, settings)
-        loop.update(conversation_loss(echo, stretches, settings))
+        guide = step >= settings.guided_from_step
+        loop.update(conversation_loss(echo, stretches, settings, guide))
         if (step + 1) % settings.report_every == 0:
             loop.log(**report(loop.averaged, pool, held_out))
     return finish(run, echo, loop.step, report(loop.averaged, pool, held_out))

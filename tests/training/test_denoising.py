@@ -7,7 +7,7 @@ from tests.sizes import tiny
 from training.batches import Place, batch_of
 from training.data import Track
 from training.denoising import Conditions, ContextConfig, previous_latents
-from training.losses import FlowConfig, swap_loss
+from training.losses import FlowConfig, guided_target, swap_loss
 from training.stage1 import Stage1Training, nobody, talking_loss
 from visavis.nn.echo import Echo
 
@@ -71,3 +71,15 @@ def test_only_speaking_lips_are_kept_from_the_user():
     brow[:, 0, :, 2, 4] = 1.0
     at_brow, at_mouth = (swap_loss(one, x, speaking, t, flow) for x in (brow, other))
     assert at_brow < 0.01 * at_mouth
+
+
+def test_a_network_that_learns_its_own_guidance_ends_at_its_scale():
+    """And blocks without a voice learn the plain truth."""
+    x_0, voiceless = torch.randn(2, 3, 4, 8, 8), torch.randn(2, 3, 4, 8, 8)
+    present = torch.tensor([1.0, 0.0])
+    prediction = torch.zeros_like(x_0)
+    for _ in range(60):  # a network that learns each target exactly
+        prediction = guided_target(x_0, prediction, voiceless, present, weight=0.4)
+    guided = voiceless + (x_0 - voiceless) / (1 - 0.4)
+    torch.testing.assert_close(prediction[0], guided[0])
+    torch.testing.assert_close(prediction[1], x_0[1])

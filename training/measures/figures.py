@@ -26,6 +26,7 @@ GROUPS: dict[str, list[Figure]] = {
         Figure("mouth_r", "↑", "Pearson's r of the measured mouth aperture with the true one"),
         Figure("mouth_r_worst", "↑", "the same of the worst track"),
         Figure("mouth_r_ceiling", "", "the same of the true video, which is measured no better"),
+        Figure("mouth_amplitude", "→ 1", "how far the mouth moves over how far the true one does"),
         Figure("closure_pbm", "↑", "share of all P, B and M in which the lips close"),
         Figure("mouth_at_rest", "↑", "share of silent frames with a mouth as shut as the truth's"),
         Figure("lip_offset_frames", "→ 0", "median over tracks; positive when lips come late", 1),

@@ -31,6 +31,18 @@ def aperture_correlation(measured: np.ndarray, true: np.ndarray) -> float:
     return correlation(measured[known], true[known]) if known.any() else 0.0
 
 
+def amplitude(measured: np.ndarray, reference: np.ndarray) -> float | None:
+    """How far a mouth moves, as a share of the true video's: the ratio of standard deviations.
+
+    Correlation does not see it: lips that follow the voice by a hair's breadth reach r = 1. Over
+    frames with a face in both, (T,) apertures each; None where the true mouth does not move.
+    """
+    known = np.isfinite(measured) & np.isfinite(reference)
+    if not known.any() or reference[known].std() < 1e-6:
+        return None
+    return float(measured[known].std() / reference[known].std())
+
+
 def rest_share(measured: np.ndarray, reference: np.ndarray, quiet: np.ndarray) -> float | None:
     """Share of `quiet` frames whose aperture is one that the true video's quiet frames have.
 

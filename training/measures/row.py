@@ -97,7 +97,7 @@ def _identity(seen: Sequence[Observation], reference: Reference) -> dict[str, fl
 
 def _mouth(seen: Sequence[Observation], reference: Reference) -> dict[str, float]:
     figures: dict[str, float] = {}
-    r, ceiling, rest, closed = [], [], [], []
+    r, ceiling, rest, closed, moved = [], [], [], [], []
     for ours, true, track in zip(seen, reference.truth, reference.people, strict=True):
         frames, truth = len(ours.apertures), track.truth
         speaking = truth["speaking"][:frames].astype(bool)
@@ -105,6 +105,7 @@ def _mouth(seen: Sequence[Observation], reference: Reference) -> dict[str, float
             aperture = truth["aperture"][:frames]
             r.append(lips.aperture_correlation(ours.apertures, aperture))
             ceiling.append(lips.aperture_correlation(true.apertures, aperture))
+        moved.append(lips.amplitude(ours.apertures, true.apertures))
         rest.append(lips.rest_share(ours.apertures, true.apertures, lips.silent(speaking)))
         limit = lips.closed_limit(true.apertures, speaking)
         if "phoneme" in truth and limit is not None:
@@ -113,9 +114,10 @@ def _mouth(seen: Sequence[Observation], reference: Reference) -> dict[str, float
     if r:
         figures |= {"mouth_r": float(np.mean(r)), "mouth_r_worst": float(np.min(r))}
         figures["mouth_r_ceiling"] = float(np.mean(ceiling))
-    known = [share for share in rest if share is not None]
-    if known:
-        figures["mouth_at_rest"] = float(np.mean(known))
+    for name, shares in (("mouth_amplitude", moved), ("mouth_at_rest", rest)):
+        known = [share for share in shares if share is not None]
+        if known:
+            figures[name] = float(np.mean(known))
     if closed:
         figures["closure_pbm"] = float(np.mean(closed))
     return figures

@@ -46,3 +46,12 @@ def test_correlation_is_over_frames_with_a_face():
     measured = np.array([1.0, np.nan, 2.0, 3.0])
     assert lips.aperture_correlation(measured, np.array([2, 9, 4, 6])) == pytest.approx(1)
     assert lips.aperture_correlation(np.full(4, np.nan), np.arange(4)) == 0
+
+
+def test_a_mouth_that_moves_half_as_far_has_half_the_amplitude():
+    reference = np.array([0.0, 0.1, 0.05, 0.0, 0.1, np.nan])
+    measured = np.array([0.02, 0.07, 0.045, 0.02, 0.07, 0.9])
+    assert lips.amplitude(measured, reference) == pytest.approx(0.5)
+    assert lips.amplitude(reference, reference) == 1
+    assert lips.amplitude(measured, np.full(6, 0.03)) is None
+    assert lips.amplitude(np.full(6, np.nan), reference) is None
