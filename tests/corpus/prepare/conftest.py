@@ -1,6 +1,7 @@
 """Real films for the tests, from packages of the extra `dev`, and what the tests write."""
 
 import importlib.metadata
+import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -12,6 +13,8 @@ from visavis_client import media
 from visavis_client.face import read_image
 
 EXAMPLES = Path(__file__).parents[3] / "examples"
+RATE = 16_000
+TURN_S, LEAD_S, SPOKEN_S = 2.6, 0.6, 1.8
 
 
 @pytest.fixture(scope="session")
@@ -35,9 +38,22 @@ def portrait() -> np.ndarray:
 
 @pytest.fixture(scope="session")
 def dialogue() -> dict[str, np.ndarray]:
-    """Two voices in turns, a track each, (n,) float32 at 16 kHz; a begins at 3.8 s, b at 0.6 s."""
-    tracks = {"a": "avatar.wav", "b": "user.wav"}
-    return {k: soundfile.read(EXAMPLES / f, dtype="float32")[0] for k, f in tracks.items()}
+    """Two voices in turns, a track each, (n,) float32 at 16 kHz: what the example's people say.
+
+    Turn n begins at `TURN_S * n + LEAD_S`; even ones are b's, odd ones a's.
+    """
+    files = {"avatar": ("a", "avatar.wav"), "user": ("b", "user.wav")}
+    turns = json.loads((EXAMPLES / "transcript.json").read_text())
+    voices = {key: np.zeros(int(len(turns) * TURN_S * RATE), np.float32) for key in "ab"}
+    for n, turn in enumerate(turns):
+        key, file = files[turn["role"]]
+        assert key == "ba"[n % 2]
+        said, _ = soundfile.read(
+            EXAMPLES / file, int(SPOKEN_S * RATE), int(turn["start_s"] * RATE), dtype="float32"
+        )
+        first = int((n * TURN_S + LEAD_S) * RATE)
+        voices[key][first : first + len(said)] = said
+    return voices
 
 
 @pytest.fixture(scope="session")

@@ -19,7 +19,7 @@ from training.corpus.prepare.source import PEOPLE, Recording, Source
 from training.data import truth_of, video_frames
 
 SETTINGS = Settings(size=64, shortest_s=2.0)
-START_S, FRAMES = 2.0, 83  # 100 frames at 30 a second
+START_S, FRAMES = 0.5, 83  # 100 frames at 30 a second
 RATE = 44_100
 
 
