@@ -27,14 +27,15 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-import av
 import cv2
 import numpy as np
 import soundfile
 import torch
 import typer
+from torch import Tensor
 from tqdm import tqdm
 
+from training.film import read_frames
 from training.whisper import load_encoder
 from visavis.config import SAMPLES_PER_FRAME, SIZES, EchoConfig
 from visavis.nn.audio_encoder import AudioEncoder
@@ -116,11 +117,15 @@ def pictures(cache: str | Path, split: str) -> list[np.ndarray]:
     ]
 
 
+def images_of(frames: np.ndarray) -> Tensor:
+    """(N, H, W, 3) uint8 -> (N, 3, H, W) float32 in [0, 1], as networks take them."""
+    images = torch.from_numpy(frames).permute(0, 3, 1, 2).float().div(255)
+    return images.contiguous(memory_format=torch.channels_last)
+
+
 def video_frames(path: Path, size: int) -> np.ndarray:
     """All frames of a square video, scaled: (T, size, size, 3) uint8."""
-    with av.open(str(path)) as container:
-        decoded = (frame.to_ndarray(format="rgb24") for frame in container.decode(video=0))
-        return np.stack([_scale(frame, size) for frame in decoded])
+    return np.stack([_scale(frame, size) for frame in read_frames(path)])
 
 
 def audio_windows(

@@ -21,13 +21,15 @@ import typer
 from torch import Tensor
 from tqdm import tqdm
 
-from training.data import Track, tracks
+from training.data import Track, images_of, tracks
 from training.latents import cache_latents
 from training.loop import Loop, LoopConfig, averaged_weights
 from training.rollout import RolloutConfig, rollout
 from training.vae import VAETraining, detail_map, reconstruction_loss, save_pairs
 from visavis import checkpoint
 from visavis import config as configs
+from visavis.checkpoint import Checkpoint
+from visavis.config import EchoConfig
 from visavis.nn.echo import Echo, arrays, load_echo, load_vae
 from visavis.nn.vae import VAE
 
@@ -68,32 +70,31 @@ def draw(
         true = torch.from_numpy(pool[index].latents[moment].astype(np.float32))
         is_predicted = torch.rand(()) < predicted_share
         latents.append(predicted[index][moment] if is_predicted else true)
-        frames.append(torch.from_numpy(np.array(pool[index].frames[moment])))
-    pictures = torch.stack(frames).permute(0, 3, 1, 2).float() / 255
-    return torch.stack(latents), pictures.contiguous(memory_format=torch.channels_last)
+        frames.append(pool[index].frames[moment])
+    return torch.stack(latents), images_of(np.stack(frames))
 
 
 def train(cache: Path, vae: Path, echo: Path, run: Path, settings: DecoderTraining) -> Path:
     """Train, or go on training, and write the VAE's checkpoint folder `run/checkpoint`."""
     cache_latents(cache, vae)
     pool = tracks(cache, "train")
-    denoiser = load_echo(echo)
-    predicted = predictions(denoiser, pool, settings.track_blocks)
-    config = checkpoint.load(vae, "vae").config
+    predicted = predictions(load_echo(echo), pool, settings.track_blocks)
+    before = checkpoint.load(vae, "vae")
     network = load_vae(vae).to(memory_format=torch.channels_last).train()  # pyright: ignore
     for name, parameter in network.named_parameters():
         parameter.requires_grad_(name.startswith("decoder"))
     loop = Loop(run, network, settings.loop)
     (run / "training.json").write_text(configs.to_json(settings))
-    weight = detail_map(config.image_size, settings.loss.eye_weight, settings.loss.mouth_weight)
+    size, loss = before.config.image_size, settings.loss
+    weight = detail_map(size, loss.eye_weight, loss.mouth_weight)
     for step in loop:
         latents, pictures = draw(pool, predicted, settings.batch, settings.predicted_share)
         with torch.autocast("cpu", torch.bfloat16):
             decoded = network.decode(latents)
-        loop.update(reconstruction_loss(decoded.float(), pictures, weight, settings.loss))
+        loop.update(reconstruction_loss(decoded.float(), pictures, weight, loss))
         if (step + 1) % 500 == 0:
             show(loop, pool, predicted)
-    return finish(run, vae, network, loop.step)
+    return finish(run, before, network, loop.step)
 
 
 @torch.inference_mode()
@@ -105,10 +106,9 @@ def show(loop: Loop[VAE], pool: list[Track], predicted: list[Tensor]) -> None:
     save_pairs(loop.folder / "samples" / f"step_{loop.step + 1:06d}.png", pictures, decoded)
 
 
-def finish(run: Path, vae: Path, network: VAE, step: int) -> Path:
+def finish(run: Path, before: Checkpoint[EchoConfig], network: VAE, step: int) -> Path:
     """The averaged weights as a checkpoint folder; it says which VAE it came from."""
     network.load_state_dict(averaged_weights(run)[0])
-    before = checkpoint.load(vae, "vae")
     return checkpoint.save(
         run / "checkpoint",
         "vae",

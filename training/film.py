@@ -1,7 +1,8 @@
 """This is where frames become films, at 25 frames a second.
 
 `Film` is a corpus film: H.264, key frames only, full colour resolution; any of its frames decodes
-without its neighbours. `write_video` makes one for people to look at and listen to.
+without its neighbours. `write_video` makes one for people to look at and listen to. `read_frames`
+reads either, and any other.
 """
 
 from __future__ import annotations
@@ -16,6 +17,13 @@ import av.container
 import numpy as np
 
 from visavis.config import FRAME_RATE_HZ, SAMPLE_RATE_HZ
+
+
+def read_frames(path: Path) -> Iterator[np.ndarray]:
+    """Frames (H, W, 3) uint8 of a video, one by one."""
+    with av.open(str(path)) as container:
+        for frame in container.decode(video=0):
+            yield frame.to_ndarray(format="rgb24")
 
 
 class Film:

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from training.data import Track, tracks
+from training.data import Track, images_of, tracks
 from visavis import checkpoint
 from visavis.nn.echo import load_vae
 from visavis.nn.vae import VAE
@@ -38,11 +38,7 @@ def encode(vae: VAE, frames: np.ndarray, batch: int = 64) -> np.ndarray:
     """(T, H, W, 3) uint8 -> (T, C, h, w) float16."""
     parts = []
     for start in range(0, len(frames), batch):
-        images = torch.from_numpy(np.array(frames[start : start + batch]))
-        pixels = images.permute(0, 3, 1, 2).float().div(255)
-        parts.append(
-            vae.encode(pixels.contiguous(memory_format=torch.channels_last)).half().numpy()
-        )
+        parts.append(vae.encode(images_of(np.array(frames[start : start + batch]))).half().numpy())
     return np.concatenate(parts)
 
 

@@ -10,6 +10,7 @@ conversation is the avatar once, and their partner the user; faces are taken as 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated
@@ -28,31 +29,33 @@ from visavis.config import FRAME_RATE_HZ, SAMPLES_PER_FRAME
 from visavis.serving.server import Ports, Server
 
 
-def conversation(
-    folder: Path, avatar: str, user: str, size: int, frames: int
-) -> tuple[Portrait, Conversation]:
-    """The first `frames` of a conversation of the corpus, as a client holds it."""
-    faces = {p: video_frames(folder / f"{p}.mp4", size) for p in (avatar, user)}
+def conversations(
+    folder: Path, size: int, frames: int
+) -> Iterator[tuple[str, Portrait, Conversation]]:
+    """The first `frames` of a conversation of the corpus as a client holds it, for each avatar."""
+    faces = {p: video_frames(folder / f"{p}.mp4", size)[:frames] for p in PEOPLE}
     voices = {
         p: soundfile.read(folder / f"{p}.wav", frames * SAMPLES_PER_FRAME, dtype="float32")[0]
-        for p in (avatar, user)
+        for p in PEOPLE
     }
     with np.load(folder / "truth.npz", allow_pickle=False) as truth:
         turns = json.loads(str(truth["transcript"])) if "transcript" in truth else []
-    said = transcript(turns, frames, {avatar: "avatar", user: "user"})
-    return (
-        Portrait(faces[avatar][0], np.array(ALIGNED_CENTERS, np.float32)),
-        Conversation(
-            voices[avatar],
-            user_audio=voices[user],
-            user_video=faces[user][:frames],
-            transcript=tuple(Turn(**turn) for turn in said),
-        ),
-    )
+    for avatar, user in (PEOPLE, PEOPLE[::-1]):
+        said = transcript(turns, frames, {avatar: "avatar", user: "user"})
+        yield (
+            avatar,
+            Portrait(faces[avatar][0], np.array(ALIGNED_CENTERS, np.float32)),
+            Conversation(
+                voices[avatar],
+                user_audio=voices[user],
+                user_video=faces[user],
+                transcript=tuple(Turn(**turn) for turn in said),
+            ),
+        )
 
 
 def main(
-    conversations: Annotated[Path, typer.Option(help="A split of a corpus.")],
+    split: Annotated[Path, typer.Option("--conversations", help="A split of a corpus.")],
     out: Annotated[Path, typer.Option(help="Gets conversation_0007/a.mp4 and so on.")],
     server: Annotated[str | None, typer.Option(help="host:port; without it one starts.")] = None,
     repository: Annotated[Path, typer.Option()] = Path("model_repository"),
@@ -60,21 +63,19 @@ def main(
     seed: int = 0,
 ) -> None:
     """Film what a server makes of a corpus's people."""
-    folders = sorted(path.parent for path in conversations.glob("conversation_*/a.mp4"))
+    folders = sorted(path.parent for path in split.glob("conversation_*/a.mp4"))
     if not folders:
-        raise typer.BadParameter(f"{conversations}: got no conversation_*/a.mp4, expected a corpus")
-    jobs = [(folder, *people) for folder in folders for people in (PEOPLE, PEOPLE[::-1])]
+        raise typer.BadParameter(f"{split}: got no conversation_*/a.mp4, expected a corpus")
     with ExitStack() as stack:
         if server is None:
             server = stack.enter_context(Server(repository, ports=Ports(0, 0, 0))).grpc_url
         client = stack.enter_context(Client(server))
-        for folder, avatar, user in tqdm(jobs, unit="film"):
-            portrait, talk = conversation(
-                folder, avatar, user, client.server.image_size, int(seconds * FRAME_RATE_HZ)
-            )
-            with client.session(portrait=portrait, seed=seed) as session:
-                frames = [frame.image for frame in session.stream(talk)]
-            write_video(out / folder.name / f"{avatar}.mp4", frames)
+        for folder in tqdm(folders, unit="conversation"):
+            size, frames = client.server.image_size, int(seconds * FRAME_RATE_HZ)
+            for avatar, portrait, conversation in conversations(folder, size, frames):
+                with client.session(portrait=portrait, seed=seed) as session:
+                    film = [frame.image for frame in session.stream(conversation)]
+                write_video(out / folder.name / f"{avatar}.mp4", film)
 
 
 if __name__ == "__main__":

@@ -124,16 +124,17 @@ def listening_loss(
     x_t, t = noisy(batch.x_0, settings.flow)
     with half_precision():
         x_0 = denoise(echo, x_t, t, batch, previous, conditions)
+
+    def under(other: Conditions) -> Tensor:
+        with torch.no_grad(), half_precision():
+            return denoise(echo, x_t, t, batch, previous, other)
+
     target = batch.x_0
     if guide:
-        with torch.no_grad(), half_precision():
-            mute = replace(conditions, present=present * torch.tensor([0.0, 1.0]))
-            voiceless = denoise(echo, x_t, t, batch, previous, mute)
+        voiceless = under(replace(conditions, present=present * torch.tensor([0.0, 1.0])))
         target = guided_target(target, x_0, voiceless, present[:, 0], settings.own_guidance)
     loss = flow_loss(x_0, target, batch.previous_latents[:, -1], t, settings.flow)
-    with torch.no_grad(), half_precision():
-        rolled = replace(conditions, user_tokens=heard.roll(1, 0))
-        swapped = denoise(echo, x_t, t, batch, previous, rolled)
+    swapped = under(replace(conditions, user_tokens=heard.roll(1, 0)))
     return loss + settings.swap_weight * swap_loss(x_0, swapped, batch.speaking, t, settings.flow)
 
 

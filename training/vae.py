@@ -17,7 +17,7 @@ import torch
 import typer
 from torch import Tensor
 
-from training.data import pictures
+from training.data import images_of, pictures
 from training.loop import Loop, LoopConfig, averaged_weights
 from visavis import checkpoint
 from visavis import config as configs
@@ -56,12 +56,12 @@ def draw(pool: list[np.ndarray], batch: int, augment: float) -> Tensor:
     """
     chosen = torch.randint(len(pool), (batch,)).tolist()
     frames = [pool[i][int(torch.randint(len(pool[i]), ()))] for i in chosen]
-    images = torch.from_numpy(np.stack(frames)).permute(0, 3, 1, 2).float() / 255
+    images = images_of(np.stack(frames))
     flipped = torch.rand(batch) < 0.5
     images[flipped] = images[flipped].flip(-1)
     changed = torch.rand(batch) < augment
     images[changed] = recolour(images[changed])
-    return images.contiguous(memory_format=torch.channels_last)
+    return images
 
 
 def recolour(images: Tensor) -> Tensor:

@@ -7,8 +7,8 @@ import pytest
 from export.repository import check, write
 from tests.integration import plain
 from tests.integration.conftest import CONFIG, FREE
-from tests.integration.stream import Stream, new_id, text
-from tests.integration.test_sessions import OPTIONS, TURNS, signals
+from tests.integration.stream import Stream, text
+from tests.integration.test_sessions import OPTIONS, TURNS, signals, talk_once
 from visavis.serving.server import Server
 
 
@@ -36,15 +36,7 @@ def test_an_exported_repository_serves_what_its_files_say(exported, portrait):
 
     def talk(seed):
         with Stream(server.grpc_url) as stream:
-            return stream.ask(
-                new_id(),
-                start=True,
-                end=True,
-                options=text(OPTIONS),
-                transcript=text(TURNS),
-                **portrait,
-                **signals(seed),
-            )
+            return talk_once(stream, portrait, seed)
 
     with (
         Server(exported, ports=FREE, stop_timeout_s=2) as server,

@@ -55,21 +55,25 @@ def pieces(whole, count):
     return parts
 
 
+def talk_once(stream, portrait, seed=0, options=OPTIONS, **more):
+    """The answer to a whole conversation in one request; `more` adds to its signals."""
+    return stream.ask(
+        new_id(),
+        start=True,
+        end=True,
+        options=text(options),
+        transcript=text(TURNS),
+        **portrait,
+        **(signals(seed) | more),
+    )
+
+
 @pytest.fixture
 def one_pass(stream, portrait):
     """The frames of a conversation in one request."""
 
     def talk(seed=0, options=OPTIONS, **more):
-        answer = stream.ask(
-            new_id(),
-            start=True,
-            end=True,
-            options=text(options),
-            transcript=text(TURNS),
-            **portrait,
-            **signals(seed),
-            **more,
-        )
+        answer = talk_once(stream, portrait, seed, options, **more)
         assert answer.error is None
         assert sorted(answer.frames) == list(range(FRAMES))
         return answer.frames
@@ -105,15 +109,7 @@ def test_every_signal_reaches_the_frames(stream, portrait, one_pass):
     for name, array in signals().items():
         changed = array.copy()
         changed[: len(array) // 2] = 0
-        answer = stream.ask(
-            new_id(),
-            start=True,
-            end=True,
-            options=text(OPTIONS),
-            transcript=text(TURNS),
-            **portrait,
-            **{**signals(), name: changed},
-        )
+        answer = talk_once(stream, portrait, 0, OPTIONS, **{name: changed})
         assert answer.frames != plain, name
 
 
@@ -143,15 +139,7 @@ def test_a_crowd_of_sessions_changes_nothing(server, portrait, one_pass):
 
     def talk(_):
         with Stream(server.grpc_url) as stream:
-            return stream.ask(
-                new_id(),
-                start=True,
-                end=True,
-                options=text(OPTIONS),
-                transcript=text(TURNS),
-                **portrait,
-                **signals(),
-            )
+            return talk_once(stream, portrait)
 
     with ThreadPoolExecutor(8) as threads:
         answers = list(threads.map(talk, range(24)))

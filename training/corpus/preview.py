@@ -9,12 +9,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Annotated
 
-import av
 import cv2
 import numpy as np
 import soundfile
@@ -23,7 +21,7 @@ from numpy.typing import NDArray
 
 from training.corpus.conversation import PEOPLE
 from training.corpus.dialogues import SPLITS
-from training.film import write_video
+from training.film import read_frames, write_video
 from visavis.config import FRAME_RATE_HZ, SAMPLE_RATE_HZ
 
 Picture = NDArray[np.uint8]
@@ -49,13 +47,6 @@ def shrunk(picture: Picture) -> Picture:
     return small.astype(np.uint8, copy=False)
 
 
-def video_frames(path: Path) -> Iterator[Picture]:
-    """Frames (H, W, 3) of a video, one by one."""
-    with av.open(str(path)) as container:
-        for frame in container.decode(video=0):
-            yield np.asarray(frame.to_ndarray(format="rgb24"), np.uint8)
-
-
 def faces(split: Path) -> Picture:
     """A portrait of every person of a split, as they look in their first conversation."""
     portraits: dict[str, Picture] = {}
@@ -64,7 +55,7 @@ def faces(split: Path) -> Picture:
             names = {p: json.loads(str(truth[f"{p}_identity"]))["name"] for p in PEOPLE}
         for person, name in names.items():
             if name not in portraits:
-                portraits[name] = shrunk(next(video_frames(folder / f"{person}.mp4")))
+                portraits[name] = shrunk(next(read_frames(folder / f"{person}.mp4")))
     pictures = list(portraits.values())
     blank = np.zeros_like(pictures[0])
     pictures += [blank] * (-len(pictures) % min(SHEET_COLUMNS, len(pictures)))
@@ -102,7 +93,7 @@ def write_sample(path: Path, conversation: Path, seconds: float) -> None:
     with np.load(conversation / "truth.npz", allow_pickle=False) as file:
         truth = dict(file)
     lines = zip(*(captions(truth, person) for person in PEOPLE), strict=True)
-    pairs = zip(*(video_frames(conversation / f"{person}.mp4") for person in PEOPLE), strict=True)
+    pairs = zip(*(read_frames(conversation / f"{person}.mp4") for person in PEOPLE), strict=True)
     frames = (
         np.hstack([captioned(picture, text) for picture, text in zip(pair, line, strict=True)])
         for pair, line in zip(pairs, lines, strict=True)

@@ -141,12 +141,11 @@ def render_all(jobs: list[Job], workers: int) -> float:
     """Render with a progress bar; returns minutes of conversation per hour of rendering."""
     speed = 0.0
     began, minutes = time.perf_counter(), 0.0
-    with tqdm(total=len(jobs), unit="conversation") as progress:
-        for job, _ in done(render_conversation, jobs, workers):
-            minutes += job.seconds / 60
-            speed = minutes / ((time.perf_counter() - began) / 3600)
-            progress.set_postfix_str(f"{speed:.0f} min of conversation per hour")
-            progress.update()
+    rendered = done(render_conversation, jobs, workers)
+    for job, _ in (progress := tqdm(rendered, total=len(jobs), unit="conversation")):
+        minutes += job.seconds / 60
+        speed = minutes / ((time.perf_counter() - began) / 3600)
+        progress.set_postfix_str(f"{speed:.0f} min of conversation per hour")
     return speed
 
 

@@ -115,11 +115,10 @@ def main(
     limit_threads()
     jobs = [Stills(out, number, pictures, seed) for number in range(people)]
     kept = 0
-    with tqdm(total=people, unit="person") as progress:
-        for _, is_kept in done(render_stills, jobs, workers):
-            kept += is_kept
-            progress.set_postfix_str(f"{kept} kept")
-            progress.update()
+    rendered = done(render_stills, jobs, workers)
+    for _, is_kept in (progress := tqdm(rendered, total=people, unit="person")):
+        kept += is_kept
+        progress.set_postfix_str(f"{kept} kept")
     typer.echo(f"{kept} of {people} people; the others resemble somebody of the test split")
 
 

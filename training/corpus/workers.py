@@ -1,4 +1,4 @@
-"""This is where rendering is spread over processes."""
+"""This is where the making of a corpus is spread over processes."""
 
 from __future__ import annotations
 
@@ -25,9 +25,14 @@ def limit_threads() -> None:
 def done(
     function: Callable[[Job], Result], jobs: Sequence[Job], workers: int
 ) -> Iterator[tuple[Job, Result]]:
-    """Jobs with their results, as they are done by `workers` processes."""
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=context) as pool:
+    """Jobs with their results, as they are done by `workers` processes.
+
+    When one fails, or nobody wants the next, those that have not begun are left.
+    """
+    pool = ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"))
+    try:
         futures = {pool.submit(function, job): job for job in jobs}
         for future in as_completed(futures):
             yield futures[future], future.result()
+    finally:
+        pool.shutdown(cancel_futures=True)

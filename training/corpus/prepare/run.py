@@ -7,13 +7,12 @@ and no later run touches it again.
 from __future__ import annotations
 
 import json
-import multiprocessing
 import traceback
 import warnings
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, replace
+from functools import partial
 from itertools import chain, count
 from pathlib import Path
 
@@ -22,6 +21,7 @@ from visavis_client import MediaWarning, VisavisError
 
 from training.corpus.prepare.conversation import Kept, Outcome, Settings, prepare, safe
 from training.corpus.prepare.source import Dropped, Source
+from training.corpus.workers import done
 
 CRASHED = "it crashed the process that read it, twice; the file is probably damaged"
 
@@ -90,15 +90,8 @@ def _done(
 def _in_pool(
     sources: Sequence[Source], out: Path, settings: Settings, workers: int
 ) -> Iterator[Source]:
-    context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(workers, mp_context=context)
-    try:
-        futures = {pool.submit(work, source, out, settings): source for source in sources}
-        for future in as_completed(futures):
-            future.result()
-            yield futures[future]
-    finally:
-        pool.shutdown(cancel_futures=True)
+    prepared = done(partial(work, out=out, settings=settings), sources, workers)
+    yield from (source for source, _ in prepared)
 
 
 def begin(out: Path, settings: Settings) -> None:
