@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import torch
+
 from visavis.config import (
     AffectConfig,
     AudioEncoderConfig,
@@ -10,6 +12,7 @@ from visavis.config import (
     LCUConfig,
     VAEConfig,
 )
+from visavis.nn.echo import Echo
 
 
 def tiny() -> EchoConfig:
@@ -44,3 +47,11 @@ def tiny() -> EchoConfig:
             gate_groups=4,
         ),
     )
+
+
+def restless(echo: Echo) -> Echo:
+    """An untrained avatar is its own portrait; this one moves, as its conditions have it."""
+    with torch.no_grad():
+        for weight in echo.parameters():
+            weight += 0.05 * torch.randn_like(weight)
+    return echo

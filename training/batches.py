@@ -5,7 +5,8 @@ Legend: B batch, F block frames, P previous frames, C h w latents, A audio featu
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import torch
@@ -43,27 +44,30 @@ class BlockBatch:
     speaking: Tensor  # (B, F), 1 where the avatar's voice is heard
     word_ids: Tensor  # (B, W) int64
 
+    def rows(self, index: Sequence[int]) -> BlockBatch:
+        """Some of the blocks."""
+        rows = list(index)
+        return BlockBatch(*(getattr(self, field.name)[rows] for field in fields(self)))
 
-def batch_of(places: list[Place], config: EchoConfig) -> BlockBatch:
+
+def batch_of(places: list[Place], config: EchoConfig, device: torch.device) -> BlockBatch:
     """The blocks of `places`, stacked."""
     blocks = [_block_of(place, config) for place in places]
-    stacked = {
-        key: torch.from_numpy(np.stack([block[key] for block in blocks]).astype(np.float32))
-        for key in blocks[0]
-    }
-    words = [affect_words(place.track, place.block, config) for place in places]
-    return BlockBatch(**stacked, word_ids=torch.from_numpy(np.stack(words)))
+    arrays = {key: np.stack([b[key] for b in blocks]).astype(np.float32) for key in blocks[0]}
+    words = np.stack([affect_words(place.track, place.block, config) for place in places])
+    stacked = {key: torch.from_numpy(array).to(device) for key, array in arrays.items()}
+    return BlockBatch(**stacked, word_ids=torch.from_numpy(words).to(device))
 
 
 def affect_words(track: Track, block: int, config: EchoConfig) -> np.ndarray:
     """(W,) word ids of the sentence that states the avatar's emotion in this block."""
-    frame = min(block * config.block_frames + config.block_frames // 2, len(track.frames) - 1)
+    frame = min(block * config.block_frames + config.block_frames // 2, len(track.latents) - 1)
     emotion = str(track.truth["emotion"][frame])
     return word_ids(sentence([emotion]), config.affect)
 
 
 def draw_places(
-    pool: list[Track], count: int, config: EchoConfig, speaking_share: float
+    pool: Sequence[Track], count: int, config: EchoConfig, speaking_share: float
 ) -> list[Place]:
     """Random blocks of random tracks, each with a random frame of its track as the portrait.
 

@@ -10,6 +10,7 @@ them.
                                            truth.npz             see `truth_of`
                                            latents.npy           (T, C, h, w) float16, after the VAE
     cache/train/stills/person_000007.npy                         (N, H, W, 3) uint8, for the VAE
+    cache/train/recorded/person_franck.npy                       the same
 
 Truth that a prepared corpus (training/corpus/prepare) cannot have is not made up: without
 a transcript, or where it names no emotion, neutral is due. Conversations without video are left
@@ -41,6 +42,7 @@ from visavis.config import SAMPLES_PER_FRAME, SIZES, EchoConfig
 from visavis.nn.audio_encoder import AudioEncoder
 
 PEOPLE = ("a", "b")
+PICTURES = ("stills", "recorded")  # rendered people, and faces from films
 NAMED = ("emotion", "phoneme", "cause")  # what a rendered corpus tells by index
 
 
@@ -104,17 +106,20 @@ def tracks(cache: str | Path, split: str) -> list[Track]:
         Track(folder / person, folder / partner)
         for folder in folders
         for person, partner in (PEOPLE, PEOPLE[::-1])
-        if (folder / "done").exists()
+        if (folder / "done").exists() and (folder / person).exists()
     ]
 
 
-def pictures(cache: str | Path, split: str) -> list[np.ndarray]:
-    """All pictures of a split, (N, H, W, 3) uint8 and memory-mapped: each track's and still's."""
-    stills = sorted((Path(cache) / split / "stills").glob("person_*.npy"))
-    return [
-        *(track.frames for track in tracks(cache, split)),
-        *(np.load(path, mmap_mode="r") for path in stills),
-    ]
+def pictures(cache: str | Path, split: str) -> dict[str, list[np.ndarray]]:
+    """All pictures of a split by where they come from, (N, H, W, 3) uint8 and memory-mapped.
+
+    `tracks` of conversations, `stills` of rendered people, and faces from `recorded` films.
+    """
+    found = {"tracks": [track.frames for track in tracks(cache, split)]}
+    for kind in PICTURES:
+        paths = sorted((Path(cache) / split / kind).glob("person_*.npy"))
+        found[kind] = [np.load(path, mmap_mode="r") for path in paths]
+    return found
 
 
 def images_of(frames: np.ndarray) -> Tensor:
@@ -176,12 +181,13 @@ def truth_of(truth: Mapping[str, np.ndarray], person: str) -> dict[str, np.ndarr
     """What is known of one person, a frame each.
 
     `aperture` (T,), `speaking` (T,) and `pose` (T, 3); `emotion` (T,) str, what is due to them; of
-    a rendered corpus also `phoneme` (T,) str, empty in silence, and `cause` (T,) str of their
-    reaction, empty without one.
+    a rendered corpus also `phoneme` (T,) str, empty in silence, `cause` (T,) str of their reaction,
+    empty without one, and `context_frame` (T,) int32, when that happened which sways it, or -1.
     """
     known = {name: truth[f"{person}_{name}"] for name in ("aperture", "speaking", "pose")}
     if f"{person}_emotion" in truth:
-        return known | {name: named(truth, person, name) for name in NAMED}
+        known |= {name: named(truth, person, name) for name in NAMED}
+        return known | {"context_frame": truth[f"{person}_context_frame"]}
     turns = json.loads(str(truth["transcript"])) if "transcript" in truth else []
     return known | {"emotion": due_emotions(turns, person, len(known["aperture"]))}
 
@@ -225,7 +231,8 @@ def main(corpus: Path, cache: Path, size: str = "nano", threads: int = 2) -> Non
     torch.set_num_threads(threads)
     os.environ.setdefault("OMP_NUM_THREADS", str(threads))
     config = SIZES[size]()
-    for source in tqdm(sorted(corpus.glob("*/stills/person_*.mp4")), unit="person"):
+    people = [path for kind in PICTURES for path in corpus.glob(f"*/{kind}/person_*.mp4")]
+    for source in tqdm(sorted(people), unit="person"):
         target = (cache / source.relative_to(corpus)).with_suffix(".npy")
         if not target.exists():
             cache_stills(source, target, config.image_size)

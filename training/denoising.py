@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from training.batches import BlockBatch, Place, batch_of
+from training.hearing import half_precision
 from training.rollout import fixed_masks
 from visavis.nn.echo import Echo
 from visavis.sampler import context
@@ -44,15 +45,6 @@ class Conditions:
         """Some of the blocks."""
         rows = list(index)
         return Conditions(self.user_tokens[rows], self.affect_tokens[rows], self.present[rows])
-
-
-def half_precision() -> torch.autocast:
-    """bfloat16 where it is safe.
-
-    A pass with gradients and one without must not share one such context: casts of weights are
-    kept, and those made without gradients would be used by both.
-    """
-    return torch.autocast("cpu", torch.bfloat16)
 
 
 def denoise(
@@ -88,7 +80,7 @@ def previous_latents(
     previous = roughen(batch.previous_latents, batch.reference_latents, config)
     own = [n for n in range(round(config.own_share * len(places))) if places[n].block > 0]
     if own:
-        before = batch_of([places[n].later(-1) for n in own], echo.config)
+        before = batch_of([places[n].later(-1) for n in own], echo.config, echo.device)
         previous[own] = own_context(echo, before, conditions.rows(own))
     return previous
 
@@ -97,8 +89,8 @@ def previous_latents(
 def own_context(echo: Echo, before: BlockBatch, conditions: Conditions) -> Tensor:
     """(B, P, C, h, w): what the network makes of the block before, in one step from pure noise."""
     noise = torch.randn_like(before.x_0)
-    t = torch.ones(len(noise), 1)
-    with half_precision():
+    t = noise.new_ones(len(noise), 1)
+    with half_precision(echo.device):
         x_0 = denoise(echo, noise, t, before, before.previous_latents, conditions)
     frames = echo.config.denoiser.previous_frames
     return context(x_0, before.reference_latents[:, None], frames, echo.config.context_keep)
@@ -106,9 +98,9 @@ def own_context(echo: Echo, before: BlockBatch, conditions: Conditions) -> Tenso
 
 def roughen(previous: Tensor, reference: Tensor, config: ContextConfig) -> Tensor:
     """True previous latents (B, P, C, h, w) with noise, or the portrait in their place."""
-    batch = previous.shape[0]
-    scale = torch.rand(batch, 1, 1, 1, 1) * config.noise
-    scale = scale * (torch.rand(batch, 1, 1, 1, 1) < config.noisy_share)
-    restart = torch.rand(batch, 1, 1, 1, 1) < config.restart_share
+    one_each = previous[:, :1, :1, :1, :1]
+    scale = torch.rand_like(one_each) * config.noise
+    scale = scale * (torch.rand_like(one_each) < config.noisy_share)
+    restart = torch.rand_like(one_each) < config.restart_share
     noisy = previous + scale * torch.randn_like(previous)
     return torch.where(restart, reference[:, None].expand_as(previous), noisy)

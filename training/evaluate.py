@@ -22,7 +22,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
@@ -30,70 +29,19 @@ import cv2
 import numpy as np
 import torch
 import typer
-from tqdm import tqdm
-from visavis_client.face import FaceFinder
 
 from training.data import Track, tracks
 from training.film import write_video
-from training.identity import embeddings
 from training.latents import cache_latents
 from training.measures import lip_sync, report
 from training.measures.avatar import echo_systems, generate
 from training.measures.baselines import baselines
-from training.measures.emotion import EmotionReader
-from training.measures.montage import conversation_audio, side_by_side, strip
-from training.measures.motion import landmarks, motion
-from training.measures.observation import Instruments, Observation, observe
-from training.measures.row import Reference, listening_examples, missing, row
-from training.measures.system import System, from_folder
+from training.measures.judge import SHOWN_TRACKS, Judge, Sight
+from training.measures.montage import conversation_audio, side_by_side
+from training.measures.system import from_folder
 from training.rollout import RolloutConfig
 from visavis.config import FRAME_RATE_HZ, SIZES
 from visavis.nn.echo import load_echo, load_vae
-
-READER_TRACKS, READER_EVERY = 24, 5  # training tracks, and frames of them, that teach the reader
-SHOWN_TRACKS = 4  # on the contact sheet and among the plots
-
-
-@dataclass
-class Shown:
-    """What is kept of a system's videos to be looked at: all of the first track, strips of some."""
-
-    first: np.ndarray
-    strips: list[np.ndarray] = field(default_factory=list)
-
-
-def look(
-    systems: Sequence[System], people: Sequence[Track], instruments: Instruments, out: Path
-) -> tuple[dict[str, list[Observation]], dict[str, Shown]]:
-    """Look once at every video of every system; those that were made here are written to `out`."""
-    seen: dict[str, list[Observation]] = {}
-    shown: dict[str, Shown] = {}
-    with tqdm(total=len(systems) * len(people), desc="measuring", unit="video") as bar:
-        for system in systems:
-            for n, track in enumerate(people):
-                bar.set_postfix_str(f"{system.name} {track.name}")
-                video = system.video(n)
-                observation = observe(instruments, system, n, video, track)
-                seen.setdefault(system.name, []).append(observation)
-                kept = shown.setdefault(system.name, Shown(video))
-                if n < SHOWN_TRACKS:
-                    kept.strips.append(strip(video))
-                if system.kind == "generated":
-                    write_video(out / "videos" / system.name / f"{track.name}.mp4", video)
-                bar.update()
-    return seen, shown
-
-
-def emotion_reader(finder: FaceFinder, train: Sequence[Track]) -> EmotionReader | None:
-    """The reader of emotions, fitted on true training videos; None if they show only one."""
-    some = [t for t in train if "emotion" in t.truth][:: max(1, len(train) // READER_TRACKS)]
-    motions = []
-    for track in tqdm(some, desc="emotion reader", unit="track"):
-        points = landmarks(finder, track.frames[::READER_EVERY])
-        motions.append(motion(points, landmarks(finder, track.frames[:1])))
-    examples = list(listening_examples(motions, some, READER_EVERY))
-    emotions = {emotion for _, due in examples for emotion in due}
-    return EmotionReader(examples) if len(emotions) > 1 else None
 
 
 def write(
@@ -101,7 +49,7 @@ def write(
     facts: Mapping[str, object],
     rows: report.Rows,
     notes: Mapping[str, str],
-    seen: Mapping[str, Sequence[Observation]],
+    sights: Mapping[str, Sight],
     judged: Sequence[str],
     names: Sequence[str],
 ) -> None:
@@ -110,6 +58,7 @@ def write(
     (out / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
     (out / "report.md").write_text(report.markdown(rows, notes, facts))
     report.plot_overview(rows, out / "overview.png")
+    seen = {name: sight.observations for name, sight in sights.items()}
     report.plot_lip_sync(seen, out / "lip_sync.png")
     report.plot_apertures(
         seen["ground_truth"],
@@ -120,9 +69,10 @@ def write(
 
 
 def show(
-    out: Path, shown: Mapping[str, Shown], judged: Sequence[str], track: Track, voices: Path | None
+    out: Path, sights: Mapping[str, Sight], judged: Sequence[str], track: Track, voices: Path | None
 ) -> None:
     """The contact sheet, and the first track's videos side by side with both voices."""
+    shown = {name: sight.shown for name, sight in sights.items()}
     tracks_of_strips = zip(*(shown[name].strips for name in ("ground_truth", *judged)), strict=True)
     sheet = np.vstack([one for strips in tracks_of_strips for one in strips])
     cv2.imwrite(str(out / "contact_sheet.jpg"), sheet[..., ::-1])
@@ -183,26 +133,14 @@ def main(
         raise typer.BadParameter(f"got the systems {names}, expected different names; rename one")
 
     scorer = None if lip_scorer is None else lip_sync.load(lip_scorer)
-    instruments = Instruments(FaceFinder(), scorer, config)
     out.mkdir(parents=True, exist_ok=True)
-    seen, shown = look(systems, people, instruments, out)
-    reference = Reference(
-        people,
-        seen["ground_truth"],
-        embeddings([track.frames[0] for track in people]),
-        config.block_frames,
-        emotion_reader(instruments.finder, train),
-    )
-    rows = {name: row(observations, reference) for name, observations in seen.items()}
+    judge = Judge(people, train, frames, config, scorer, keep=out / "videos")
+    sights = {systems[0].name: judge.truth} | {s.name: judge.look(s) for s in systems[1:]}
+    rows = {name: judge.row(sight) for name, sight in sights.items()}
     facts = {"tracks": len(people), "seconds_a_track": frames / FRAME_RATE_HZ}
-    notes = missing(people)
-    if scorer is None:
-        notes["lip_sync_*, lip_offset_frames"] = "no lip scorer was given (--lip-sync)"
-    if reference.reader is None:
-        notes["emotion_agreement"] = "the training split shows fewer than two emotions"
     judged = [system.name for system in systems if system.kind != "baseline"]
-    write(out, facts, rows, notes, seen, judged, [track.name for track in people])
-    show(out, shown, judged, people[0], voices)
+    write(out, facts, rows, judge.notes, sights, judged, [track.name for track in people])
+    show(out, sights, judged, people[0], voices)
     print((out / "report.md").read_text())
 
 

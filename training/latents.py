@@ -1,7 +1,7 @@
-"""This is where the cache's frames become latents, once a VAE is trained.
+"""This is where the cache's frames become latents, once a VAE is trained, and latents pictures.
 
 The VAE's digest is kept beside them: other weights, other latents. A VAE whose decoder alone was
-trained further (training/decoder.py) names the one that its encoder came from.
+trained further (`VAETraining.decoder_only`) names the one that its encoder came from.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 from tqdm import tqdm
 
 from training.data import Track, images_of, tracks
@@ -18,19 +19,25 @@ from visavis.nn.echo import load_vae
 from visavis.nn.vae import VAE
 
 SPLITS = ("train", "test")
+DIGEST_FILE = "latents.sha256"
 
 
 def cache_latents(cache: Path, vae_folder: Path) -> None:
     """Encode every track that does not yet have latents of this VAE."""
-    manifest = checkpoint.load(vae_folder, "vae").manifest
-    digest = manifest.get("encoder_of", manifest["sha256"])
+    digest = encoder_digest(vae_folder)
     todo = [t for split in SPLITS for t in tracks(cache, split) if _digest(t) != digest]
     if not todo:
         return
     vae = load_vae(vae_folder).to(memory_format=torch.channels_last)  # pyright: ignore
     for track in tqdm(todo, unit="track", desc="latents"):
         np.save(track.folder / "latents.npy", encode(vae, track.frames))
-        (track.folder / "latents.sha256").write_text(digest)
+        (track.folder / DIGEST_FILE).write_text(digest)
+
+
+def encoder_digest(vae_folder: Path) -> str:
+    """What says whose latents they are."""
+    manifest = checkpoint.load(vae_folder, "vae").manifest
+    return manifest.get("encoder_of", manifest["sha256"])
 
 
 @torch.inference_mode()
@@ -42,6 +49,13 @@ def encode(vae: VAE, frames: np.ndarray, batch: int = 64) -> np.ndarray:
     return np.concatenate(parts)
 
 
+def decode(vae: VAE, latents: Tensor) -> np.ndarray:
+    """(T, C, h, w) latents -> (T, H, W, 3) uint8 pictures."""
+    with torch.inference_mode():
+        images = torch.cat([vae.decode(part).clamp(0, 1) for part in latents.split(25)])
+    return (images.permute(0, 2, 3, 1).numpy() * 255).round().astype(np.uint8)
+
+
 def _digest(track: Track) -> str | None:
-    path = track.folder / "latents.sha256"
+    path = track.folder / DIGEST_FILE
     return path.read_text() if path.exists() else None

@@ -144,11 +144,15 @@ def train(cache: Path, run: Path, settings: LipSyncTraining) -> Path:
     model = LipSync(network)
     loop = Loop(run, model, settings.loop)
     (run / "training.json").write_text(configs.to_json(settings))
-    for step in loop:
+
+    def losses() -> dict[str, Tensor]:
         model.train()
-        lips, voices = model(*draw(pool, settings))
-        loop.update(matching_loss(lips, voices, model.sharpness))
-        if (step + 1) % settings.report_every == 0:
+        lips, voices = model(*(side.to(loop.device) for side in draw(pool, settings)))
+        return {"loss": matching_loss(lips, voices, model.sharpness)}
+
+    for _ in loop:
+        loop.update(losses)
+        if loop.due(settings.report_every):
             loop.log(**trust(loop.averaged, held_out))
     model.load_state_dict(averaged_weights(run)[0])
     rounded = {name: round(value, 4) for name, value in trust(model, held_out).items()}

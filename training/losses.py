@@ -21,10 +21,11 @@ class FlowConfig:
     smallest_timestep: float = 0.05
 
 
-def draw_timesteps(batch: int, config: FlowConfig) -> Tensor:
+def draw_timesteps(x_0: Tensor, config: FlowConfig) -> Tensor:
     """(B, 1) timesteps: logit-normal (Esser et al., 2024, arXiv 2403.03206) and a share of 1s."""
-    t = torch.sigmoid(torch.randn(batch, 1)).clamp(min=config.smallest_timestep)
-    return torch.where(torch.rand(batch, 1) < config.pure_noise_share, torch.ones_like(t), t)
+    t = torch.sigmoid(torch.randn(len(x_0), 1, device=x_0.device))
+    t = t.clamp(min=config.smallest_timestep)
+    return torch.where(torch.rand_like(t) < config.pure_noise_share, torch.ones_like(t), t)
 
 
 def add_noise(x_0: Tensor, noise: Tensor, t: Tensor) -> Tensor:
@@ -35,31 +36,16 @@ def add_noise(x_0: Tensor, noise: Tensor, t: Tensor) -> Tensor:
 
 def noisy(x_0: Tensor, config: FlowConfig) -> tuple[Tensor, Tensor]:
     """x_t (B, F, C, h, w) and its t (B, 1), drawn for clean latents x_0."""
-    t = draw_timesteps(len(x_0), config)
+    t = draw_timesteps(x_0, config)
     return add_noise(x_0, torch.randn_like(x_0), t), t
 
 
-def lip_map(size: int, weight: float) -> Tensor:
+def lip_map(latents: Tensor, weight: float) -> Tensor:
     """(h, w) weights of latents: `weight` at the mouth of an aligned crop, falling to 1."""
-    axis = (torch.arange(size) + 0.5) / size
+    size = latents.shape[-1]
+    axis = (torch.arange(size, device=latents.device) + 0.5) / size
     y, x = axis[:, None], axis[None, :]
     return 1 + (weight - 1) * torch.exp(-(((x - 0.5) / 0.16) ** 2) - ((y - 0.70) / 0.14) ** 2)
-
-
-def guided_target(
-    x_0: Tensor, prediction: Tensor, voiceless: Tensor, present: Tensor, weight: float
-) -> Tensor:
-    """What a network learns that is to guide itself: x_0 + weight·(prediction − voiceless).
-
-    A network that has learned little hedges, and a hedging mouth hardly opens. Guidance away from
-    what it predicts without the voice opens it, at twice the cost of each step; learned, it costs
-    nothing (model guidance: Tang et al., 2025, arXiv 2502.12154). Where prediction and target
-    agree, that is guidance with the scale 1 / (1 − weight).
-
-    Args: prediction and voiceless (B, F, C, h, w), x_0 with and without the voice; present (B,), 0
-    where the voice is dropped, which is to learn the plain x_0.
-    """
-    return x_0 + weight * present[:, None, None, None, None] * (prediction - voiceless).detach()
 
 
 def flow_loss(
@@ -70,7 +56,7 @@ def flow_loss(
     Args: prediction and x_0 (B, F, C, h, w); previous (B, C, h, w), the clean latents of the frame
     before; t (B, 1).
     """
-    weight = lip_map(x_0.shape[-1], config.lip_weight) / t[:, :, None, None, None]
+    weight = lip_map(x_0, config.lip_weight) / t[:, :, None, None, None]
     error = prediction - x_0
     before = torch.cat([torch.zeros_like(previous)[:, None], error[:, :-1]], dim=1)
     motion = error - before  # the error of differences: the frame before the block is exact
@@ -87,6 +73,6 @@ def swap_loss(
 
     Args: prediction and swapped (B, F, C, h, w), x_0 under two users; speaking (B, F); t (B, 1).
     """
-    lips = config.lip_weight * (lip_map(prediction.shape[-1], 2.0) - 1)
+    lips = config.lip_weight * (lip_map(prediction, 2.0) - 1)
     weight = speaking[:, :, None, None, None] * lips / t[:, :, None, None, None]
     return (weight * (prediction - swapped) ** 2).mean()

@@ -8,7 +8,7 @@ Legend: B tracks, T frames, F block frames, C h w latents.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,7 +17,8 @@ from torch import Tensor
 
 from training.batches import ALIGNED_CENTERS, affect_words
 from training.data import Track
-from visavis.contract import lcu_state
+from training.hearing import hear, heard_blocks
+from visavis.config import EchoConfig
 from visavis.guidance import ConditionMask, Predict, guided
 from visavis.nn.echo import Echo
 from visavis.region import region_masks
@@ -34,19 +35,15 @@ class RolloutConfig:
     audio_guidance_scale: float = 1.0
     user_guidance_scale: float = 1.0
     with_user: bool = True  # False before stage 2, which teaches the network to listen
+    window_blocks: int | None = None  # of the past that are heard; all that the memory holds
     teacher_forced: bool = False  # every block follows the true one, not the sampled one
     seed: int = 0
 
 
 def fixed_masks(echo: Echo, batch: int) -> Tensor:
     """(B, 2, g, g) region masks of aligned crops."""
-    centers = torch.tensor(ALIGNED_CENTERS).expand(batch, 2, 2)
+    centers = torch.tensor(ALIGNED_CENTERS, device=echo.device).expand(batch, 2, 2)
     return region_masks(centers, echo.config.token_grid, exp=torch.exp)
-
-
-def initial_lcu_state(echo: Echo, batch: int) -> list[Tensor]:
-    """The LCU's state before a conversation: zeros."""
-    return [torch.zeros(batch, *spec.dims) for spec in lcu_state(echo.config)]
 
 
 def stack(arrays: Sequence[np.ndarray]) -> Tensor:
@@ -65,45 +62,77 @@ def rollout(
 ) -> Tensor:
     """Latents (B, T, C, h, w) of avatars that speak with `voices` and listen to `users`.
 
+    They are on the CPU, wherever the network is.
+
     Args:
         avatars: whose faces; the first frame of each is the portrait.
         voices: whose speech drives the lips; their own when None. Swap it for the swap test.
         users: whose face and voice they listen to; their own partners when None.
     """
-    config, batch = echo.config, len(avatars)
+    blocks = rolled_blocks(echo, avatars, settings, voices=voices, users=users)
+    return torch.cat(list(blocks), dim=1).cpu()
+
+
+@torch.inference_mode()
+def rolled_blocks(
+    echo: Echo,
+    avatars: Sequence[Track],
+    settings: RolloutConfig,
+    *,
+    voices: Sequence[Track] | None = None,
+    users: Sequence[Track] | None = None,
+) -> Iterator[Tensor]:
+    """`rollout` as it goes: the latents (B, F, C, h, w) of one block after another.
+
+    They are where the network is; nothing of the blocks before is kept, so talks may be long.
+    """
+    config, batch, device = echo.config, len(avatars), echo.device
     voices = avatars if voices is None else voices
     users = [track.user for track in avatars] if users is None else users
-    reference = stack([track.latents[0] for track in avatars])
+    reference = stack([track.latents[0] for track in avatars]).to(device)
     tokens = echo.reference_encoder.tokens(reference)
     masks = fixed_masks(echo, batch)
     previous = reference[:, None].repeat(1, config.denoiser.previous_frames, 1, 1, 1)
-    state = initial_lcu_state(echo, batch)
-    generator = torch.Generator().manual_seed(settings.seed)
-    noise_shape = (1, config.block_frames, *config.latent_shape)
-    condition = torch.tensor([1.0, float(settings.with_user)])
+    condition = torch.tensor([1.0, float(settings.with_user)], device=device)
     num_steps = config.sampling.num_steps if settings.num_steps is None else settings.num_steps
-    blocks = []
-    for block in range(settings.blocks):
-        user_tokens, state = listen(echo, users, [block] * batch, state)
+    heard = user_tokens(echo, users, settings)
+    for block, noise in enumerate(block_noise(config, batch, settings.blocks, settings.seed)):
         if settings.with_user:
-            words = torch.from_numpy(np.stack([affect_words(t, block, config) for t in voices]))
-            affect = echo.affect_encoder(words)
+            words = np.stack([affect_words(track, block, config) for track in voices])
+            affect = echo.affect_encoder(torch.from_numpy(words).to(device))
         else:
-            affect = torch.zeros(batch, config.affect.tokens, config.affect.width)
-        features = stack([track.avatar_features[block] for track in voices])
+            affect = reference.new_zeros(batch, config.affect.tokens, config.affect.width)
+        features = stack([track.avatar_features[block] for track in voices]).to(device)
         predict = conditional(
-            echo, condition, reference, previous, tokens, affect, features, user_tokens, masks
+            echo, condition, reference, previous, tokens, affect, features, heard[:, block], masks
         )
-        noise = torch.randn(noise_shape, generator=generator).expand(batch, -1, -1, -1, -1)
         denoise = guided(predict, settings.audio_guidance_scale, settings.user_guidance_scale)
-        latents = sample(denoise, noise, timesteps(num_steps))
-        blocks.append(latents)
+        latents = sample(denoise, noise.to(device), timesteps(num_steps))
+        yield latents
         if settings.teacher_forced:
-            latents = block_latents(avatars, block, config.block_frames)
+            latents = block_latents(avatars, block, config.block_frames).to(device)
         previous = context(
             latents, reference[:, None], config.denoiser.previous_frames, config.context_keep
         )
-    return torch.cat(blocks, dim=1)
+
+
+def block_noise(config: EchoConfig, batch: int, blocks: int, seed: int) -> Iterator[Tensor]:
+    """The noise (B, F, C, h, w) that each block begins with."""
+    generator = torch.Generator().manual_seed(seed)
+    for _ in range(blocks):
+        yield torch.randn(batch, config.block_frames, *config.latent_shape, generator=generator)
+
+
+def user_tokens(echo: Echo, users: Sequence[Track], settings: RolloutConfig) -> Tensor:
+    """f_pu (B, blocks, F, K, D) of all blocks; zeros without a user, who then may be missing."""
+    if not settings.with_user:
+        lcu, frames = echo.config.lcu, echo.config.block_frames
+        size = (len(users), settings.blocks, frames, lcu.tokens_per_frame, lcu.width)
+        return torch.zeros(size, device=echo.device)
+    if settings.window_blocks is None:
+        return hear(echo, users, range(settings.blocks), settings.blocks)
+    windows = [heard_blocks(echo, n, settings.window_blocks) for n in range(settings.blocks)]
+    return torch.cat([hear(echo, users, window, 1) for window in windows], dim=1)
 
 
 def block_latents(tracks: Sequence[Track], block: int, frames: int) -> Tensor:
@@ -119,29 +148,8 @@ def conditional(echo: Echo, allowed: Tensor, *conditions: Tensor) -> Predict:
     """
 
     def predict(x_t: Tensor, t: float, masks: Sequence[ConditionMask]) -> list[Tensor]:
-        timestep = torch.full((len(x_t), 1), t)
-        kept = [(torch.tensor(mask) * allowed).expand(len(x_t), 2) for mask in masks]
+        timestep = x_t.new_full((len(x_t), 1), t)
+        kept = [(allowed.new_tensor(mask) * allowed).expand(len(x_t), 2) for mask in masks]
         return [echo.sdcm_denoiser(x_t, timestep, mask, *conditions) for mask in kept]
 
     return predict
-
-
-def listen(
-    echo: Echo, users: Sequence[Track], blocks: Sequence[int], state: list[Tensor]
-) -> tuple[Tensor, list[Tensor]]:
-    """One block of the LCU a user: f_pu of the block before `blocks[n]`, and the next state."""
-    frames = echo.config.block_frames
-    pairs = list(zip(users, blocks, strict=True))
-    features = stack([user.user_features[block] for user, block in pairs])
-    latents = stack([user_latents(user, block, frames) for user, block in pairs])
-    valid = torch.tensor([[float(block > 0)] * 2 for block in blocks])
-    index = torch.tensor(blocks)[:, None]
-    user_tokens, *state = echo.lcu_encoder(features, latents, valid, index, *state)
-    return user_tokens, state
-
-
-def user_latents(user: Track, block: int, frames: int) -> np.ndarray:
-    """(F, C, h, w) latents of the user's face in the block before; zeros before the first."""
-    if block == 0:
-        return np.zeros_like(user.latents[:frames])
-    return user.latents[(block - 1) * frames : block * frames]

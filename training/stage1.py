@@ -9,8 +9,10 @@ first; stage 2 then teaches it to listen.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import torch
@@ -23,29 +25,38 @@ from training.denoising import (
     Conditions,
     ContextConfig,
     denoise,
-    half_precision,
     previous_latents,
 )
-from training.latents import cache_latents
+from training.hearing import half_precision
+from training.latents import cache_latents, decode
 from training.loop import Loop, LoopConfig, averaged_weights
 from training.losses import FlowConfig, flow_loss, noisy
 from training.probe import correlation, fit_probe
 from training.rollout import RolloutConfig, rollout
+from training.streaming import training_pool
 from visavis import checkpoint
 from visavis import config as configs
 from visavis.config import SIZES, EchoConfig
-from visavis.nn.echo import Echo, arrays
+from visavis.nn.echo import Echo, arrays, load_echo, load_vae
 
 # Parts of the denoiser that only a listener needs: stage 2 trains them.
-LISTENING_PARTS = ("user_attention", "user_conv", "user_absent", "affect_project")
+LISTENING_PARTS = (
+    "user_attention",
+    "user_conv",
+    "user_project",
+    "user_absent",
+    "affect_project",
+)
+SHOWN_BLOCKS = 25  # of a held-out track in sample films
 
 
 @dataclass(frozen=True)
 class Stage1Training:
     """Settings of one stage-1 run."""
 
-    size: str = "pico"
-    batch: int = 32
+    size: str = "nano"
+    without: tuple[str, ...] = ()  # parts of ECHO that are left out, see `visavis.config.PARTS`
+    batch: int = 20
     speaking_share: float = 0.7  # of blocks drawn where the person speaks
     audio_dropout: float = 0.1  # for guidance
     report_every: int = 600
@@ -58,10 +69,10 @@ def talking_loss(
     echo: Echo, places: list[Place], conditions: Conditions, settings: Stage1Training
 ) -> Tensor:
     """The flow-matching loss of one batch of blocks."""
-    batch = batch_of(places, echo.config)
+    batch = batch_of(places, echo.config, echo.device)
     previous = previous_latents(echo, places, batch, conditions, settings.context)
     x_t, t = noisy(batch.x_0, settings.flow)
-    with half_precision():
+    with half_precision(echo.device):
         x_0 = denoise(echo, x_t, t, batch, previous, conditions)
     return flow_loss(x_0, batch.x_0, batch.previous_latents[:, -1], t, settings.flow)
 
@@ -72,39 +83,65 @@ def speaks(name: str) -> bool:
     return talking and not any(part in name for part in LISTENING_PARTS)
 
 
-def nobody(config: EchoConfig, batch: int) -> tuple[Tensor, Tensor]:
-    """User and affect tokens of an avatar that has nobody to listen to: zeros."""
-    lcu, affect = config.lcu, config.affect
-    return (
-        torch.zeros(batch, config.block_frames, lcu.tokens_per_frame, lcu.width),
-        torch.zeros(batch, affect.tokens, affect.width),
+def nobody(config: EchoConfig, heard: Tensor) -> Conditions:
+    """An avatar that has nobody to listen to; `heard` (B,) is 1 where it hears its own voice."""
+    lcu, affect, batch = config.lcu, config.affect, len(heard)
+    return Conditions(
+        heard.new_zeros(batch, config.block_frames, lcu.tokens_per_frame, lcu.width),
+        heard.new_zeros(batch, affect.tokens, affect.width),
+        torch.stack([heard, torch.zeros_like(heard)], dim=1),
     )
 
 
-def train(cache: Path, vae: Path, run: Path, settings: Stage1Training) -> Path:
-    """Train, or go on training, and write the checkpoint folder `run/checkpoint`."""
-    config = SIZES[settings.size]()
+def train(
+    cache: Path,
+    vae: Path,
+    run: Path,
+    settings: Stage1Training,
+    *,
+    stream: str = "",
+    start: Path | None = None,
+) -> Path:
+    """Train, or go on training, and write the checkpoint folder `run/checkpoint`.
+
+    `stream` is where shards of a cache lie that is drawn from (`training.streaming`), in place of
+    the cache's own training split; `start` a checkpoint to begin with, in place of random weights.
+    """
+    config = replace(SIZES[settings.size](), without=settings.without)
     cache_latents(cache, vae)
-    pool, held_out = tracks(cache, "train"), tracks(cache, "test")
+    held_out = tracks(cache, "test")
     torch.manual_seed(settings.loop.seed)
-    echo = Echo(config)
+    echo = Echo(config) if start is None else load_echo(start).train()
     for name, parameter in echo.named_parameters():
         parameter.requires_grad_(speaks(name))
     loop = Loop(run, echo, settings.loop)
+    pool = training_pool(cache, vae, loop, stream)
     (run / "training.json").write_text(configs.to_json(settings))
-    absent = nobody(config, settings.batch)
-    for step in loop:
+
+    def losses() -> dict[str, Tensor]:
         places = draw_places(pool, settings.batch, config, settings.speaking_share)
-        heard = (torch.rand(settings.batch, 1) >= settings.audio_dropout).float()
-        present = torch.cat([heard, torch.zeros_like(heard)], dim=1)
-        loop.update(talking_loss(echo, places, Conditions(*absent, present), settings))
-        if (step + 1) % settings.report_every == 0:
+        heard = (torch.rand(settings.batch) >= settings.audio_dropout).float().to(loop.device)
+        return {"loss": talking_loss(echo, places, nobody(config, heard), settings)}
+
+    for _ in loop:
+        loop.update(losses)
+        if loop.due(settings.report_every):
             loop.log(**lip_report(loop.averaged, pool, held_out, with_user=False))
-    return finish(run, echo, loop.step, lip_report(loop.averaged, pool, held_out, with_user=False))
+            film(loop, vae, held_out[0], with_user=False)
+    figures = lip_report(loop.averaged, pool, held_out, with_user=False)
+    return loop.conclude(lambda: finish(run, echo, loop.step, figures))
+
+
+def film(loop: Loop[Echo], vae: Path, track: Track, *, with_user: bool) -> None:
+    """Keep a film of the averaged network: the true person left, the generated one right."""
+    settings = RolloutConfig(blocks=min(SHOWN_BLOCKS, track.blocks), with_user=with_user)
+    latents = rollout(loop.averaged, [track], settings)[0]
+    frames = decode(load_vae(vae), latents)
+    loop.film("held_out", np.concatenate([track.frames[: len(frames)], frames], axis=2))
 
 
 def lip_report(
-    echo: Echo, pool: list[Track], held_out: list[Track], *, with_user: bool
+    echo: Echo, pool: Sequence[Track], held_out: list[Track], *, with_user: bool
 ) -> dict[str, float]:
     """Audio-mouth correlation on held-out people, and what is left of it under another's voice."""
     echo.eval()
@@ -142,10 +179,21 @@ def finish(run: Path, echo: Echo, step: int, metrics: dict[str, float]) -> Path:
     )
 
 
-def main(cache: Path, vae: Path, run: Path, config: Path, threads: int = 2) -> None:
-    """Train stage 1 from a settings file, such as training/configs/pico_stage1.json."""
+def main(
+    cache: Path,
+    vae: Path,
+    run: Path,
+    config: Path,
+    start: Annotated[
+        Path | None, typer.Option("--from", help="A checkpoint to begin with.")
+    ] = None,
+    stream: Annotated[str, typer.Option(help="Shards to draw from; see training.streaming.")] = "",
+    threads: int = 2,
+) -> None:
+    """Train stage 1 from a settings file, such as training/configs/nano_stage1.json."""
     torch.set_num_threads(threads)
-    folder = train(cache, vae, run, configs.load(Stage1Training, config))
+    settings = configs.load(Stage1Training, config)
+    folder = train(cache, vae, run, settings, stream=stream, start=start)
     print(json.dumps(dict(checkpoint.load(folder).manifest), indent=2))
 
 

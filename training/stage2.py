@@ -2,16 +2,20 @@
 
     python -m training.stage2 CACHE VAE_CHECKPOINT STAGE1_CHECKPOINT RUN CONFIG
 
-From two-person conversations the avatar learns to listen. The LCU runs through a stretch of blocks,
-its state carried as when serving; the loss is taken on the stretch's last blocks. What stage 1
-learned goes on learning at a lower rate, so that lips stay as they are.
+From two-person conversations the avatar learns to listen. The LCU hears each conversation from its
+beginning, as when serving, and the loss is taken on a few blocks in a row: the cause of what is
+seen in them may lie minutes back. What stage 1 learned goes on learning at a lower rate, so that
+lips stay as they are.
 """
 
 from __future__ import annotations
 
 import json
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import torch
@@ -20,19 +24,15 @@ from torch import Tensor
 
 from training.batches import Place, batch_of, draw_reference
 from training.data import Track, tracks
-from training.denoising import (
-    Conditions,
-    ContextConfig,
-    denoise,
-    half_precision,
-    previous_latents,
-)
+from training.denoising import Conditions, ContextConfig, denoise, previous_latents
+from training.hearing import half_precision, hear, heard_blocks
 from training.latents import cache_latents
 from training.loop import Loop, LoopConfig
-from training.losses import FlowConfig, flow_loss, guided_target, noisy, swap_loss
+from training.losses import FlowConfig, flow_loss, noisy, swap_loss
 from training.measures.baselines import others
-from training.rollout import RolloutConfig, initial_lcu_state, listen, rollout
-from training.stage1 import LISTENING_PARTS, finish, lip_report
+from training.rollout import RolloutConfig, rollout
+from training.stage1 import LISTENING_PARTS, film, finish, lip_report
+from training.streaming import training_pool
 from visavis import checkpoint
 from visavis import config as configs
 from visavis.nn.echo import Echo, load_echo
@@ -45,41 +45,32 @@ NEW_PARTS = ("lcu_encoder", "affect_encoder", "sdcm.gate", *LISTENING_PARTS)
 class Stage2Training:
     """Settings of one stage-2 run."""
 
-    conversations: int = 12  # stretches in a batch
-    stretch_blocks: int = 16  # blocks that the LCU hears before and during the loss (3.2 s)
-    loss_blocks: int = 3  # of them, at the end, the blocks with a loss
+    without: tuple[str, ...] = ()  # parts of ECHO that are left out, see `visavis.config.PARTS`
+    conversations: int = 12  # in a batch, all at the same block
+    loss_blocks: int = 2  # in a row, of each
+    learned_blocks: int = 8  # the newest, through which perception learns; the memory is of all
+    window_blocks: int | None = None  # of the past that are heard; all that the memory holds
     audio_dropout: float = 0.1
     user_dropout: float = 0.1
     old_rate: float = 0.2  # learning rate of what stage 1 trained, as a ratio
     swap_weight: float = 4.0  # of the change of speaking lips under another user
-    own_guidance: float = 0.4  # see `losses.guided_target`
-    guided_from_step: int = 250  # before, with and without a voice differ by chance alone
+    swapped_share: float = 0.34  # of the blocks, which are seen under another user too
     report_every: int = 250
     context: ContextConfig = field(default_factory=lambda: ContextConfig(restart_share=0.05))
     flow: FlowConfig = field(default_factory=FlowConfig)
     loop: LoopConfig = field(default_factory=lambda: LoopConfig(steps=800, learning_rate=6e-4))
 
 
-def draw_stretches(pool: list[Track], settings: Stage2Training) -> list[Place]:
-    """The first blocks of random stretches; some begin where the conversation does."""
-    chosen = []
-    for index in torch.randint(len(pool), (settings.conversations,)).tolist():
-        last = max(1, pool[index].blocks - settings.stretch_blocks + 1)
-        first = int(torch.randint(last, ())) if torch.rand(()) > 0.1 else 0
-        chosen.append(Place(pool[index], first, draw_reference(pool[index])))
-    return chosen
+def draw_moment(pool: Sequence[Track], conversations: int, blocks: int) -> list[Place]:
+    """The first of `blocks` blocks in a row, the same of all conversations that are drawn.
 
-
-def hear(echo: Echo, stretches: list[Place], blocks: int) -> list[Tensor]:
-    """f_pu (B, F, K, D) of each of the stretches' first `blocks` blocks."""
-    state = initial_lcu_state(echo, len(stretches))
-    heard = []
-    for offset in range(blocks):
-        users = [place.track.user for place in stretches]
-        at = [place.later(offset).block for place in stretches]
-        user_tokens, state = listen(echo, users, at, state)
-        heard.append(user_tokens)
-    return heard
+    A random conversation says how far in that is; those that are shorter are left out.
+    """
+    longest = pool[int(torch.randint(len(pool), ()))].blocks
+    block = int(torch.randint(max(1, longest - blocks + 1), ()))
+    long_enough = [track for track in pool if track.blocks >= block + blocks]
+    chosen = [long_enough[n] for n in torch.randint(len(long_enough), (conversations,)).tolist()]
+    return [Place(track, block, draw_reference(track)) for track in chosen]
 
 
 def rate_of(name: str, old_rate: float) -> float:
@@ -87,74 +78,91 @@ def rate_of(name: str, old_rate: float) -> float:
     return 1.0 if any(part in name for part in NEW_PARTS) else old_rate
 
 
-def conversation_loss(
-    echo: Echo, stretches: list[Place], settings: Stage2Training, guide: bool
-) -> Tensor:
-    """The mean loss of the stretches' last blocks, the LCU having heard all before."""
-    with half_precision():
-        heard = hear(echo, stretches, settings.stretch_blocks)
-    losses = []
-    for offset in range(settings.stretch_blocks - settings.loss_blocks, settings.stretch_blocks):
-        places = [place.later(offset) for place in stretches]
-        before, now = heard[offset - 1], heard[offset]
-        losses.append(listening_loss(echo, places, before, now, settings, guide))
+def conversation_loss(echo: Echo, places: list[Place], settings: Stage2Training) -> Tensor:
+    """The mean loss of `loss_blocks` blocks from `places` on, all before them having been heard."""
+    count = settings.loss_blocks
+    heard = hear(
+        echo,
+        [place.track.user for place in places],
+        heard_blocks(echo, places[0].block + count - 1, settings.window_blocks),
+        count + 1,
+        learned_blocks=settings.learned_blocks,
+        half=True,
+    )
+    if heard.shape[1] == count:  # nothing was heard before the first block
+        heard = torch.cat([heard[:, :1], heard], dim=1)
+    losses = [
+        listening_loss(
+            echo,
+            [place.later(offset) for place in places],
+            heard[:, offset],
+            heard[:, offset + 1],
+            settings,
+        )
+        for offset in range(count)
+    ]
     return torch.stack(losses).mean()
 
 
 def listening_loss(
-    echo: Echo,
-    places: list[Place],
-    heard_before: Tensor,
-    heard: Tensor,
-    settings: Stage2Training,
-    guide: bool,
+    echo: Echo, places: list[Place], heard_before: Tensor, heard: Tensor, settings: Stage2Training
 ) -> Tensor:
-    """The loss of one block a stretch: denoising, and lips that do not mind who listens.
+    """The loss of one block of each: denoising, and lips that do not mind who listens.
 
-    Args: heard_before and heard (B, F, K, D), f_pu of the block before and of this one; guide,
-    whether the network learns its own guidance.
+    Args: heard_before and heard (B, F, K, D), f_pu of the block before and of this one.
     """
-    batch = batch_of(places, echo.config)
-    dropout = torch.tensor([settings.audio_dropout, settings.user_dropout])
-    present = (torch.rand(len(places), 2) >= dropout).float()
-    with half_precision():
+    batch = batch_of(places, echo.config, echo.device)
+    dropout = heard.new_tensor([settings.audio_dropout, settings.user_dropout])
+    present = (torch.rand(len(places), 2, device=echo.device) >= dropout).float()
+    with half_precision(echo.device):
         conditions = Conditions(heard, echo.affect_encoder(batch.word_ids), present)
     before = replace(conditions, user_tokens=heard_before)
     previous = previous_latents(echo, places, batch, before, settings.context)
     x_t, t = noisy(batch.x_0, settings.flow)
-    with half_precision():
+    with half_precision(echo.device):
         x_0 = denoise(echo, x_t, t, batch, previous, conditions)
+    loss = flow_loss(x_0, batch.x_0, batch.previous_latents[:, -1], t, settings.flow)
 
-    def under(other: Conditions) -> Tensor:
-        with torch.no_grad(), half_precision():
-            return denoise(echo, x_t, t, batch, previous, other)
-
-    target = batch.x_0
-    if guide:
-        voiceless = under(replace(conditions, present=present * torch.tensor([0.0, 1.0])))
-        target = guided_target(target, x_0, voiceless, present[:, 0], settings.own_guidance)
-    loss = flow_loss(x_0, target, batch.previous_latents[:, -1], t, settings.flow)
-    swapped = under(replace(conditions, user_tokens=heard.roll(1, 0)))
-    return loss + settings.swap_weight * swap_loss(x_0, swapped, batch.speaking, t, settings.flow)
+    some = range(math.ceil(settings.swapped_share * len(places)))
+    strangers = replace(conditions, user_tokens=heard.roll(1, 0)).rows(some)
+    few = batch.rows(some)
+    with torch.no_grad(), half_precision(echo.device):
+        swapped = denoise(
+            echo, x_t[: len(some)], t[: len(some)], few, previous[: len(some)], strangers
+        )
+    change = swap_loss(x_0[: len(some)], swapped, few.speaking, t[: len(some)], settings.flow)
+    return loss + settings.swap_weight * change
 
 
-def train(cache: Path, vae: Path, stage1: Path, run: Path, settings: Stage2Training) -> Path:
-    """Train, or go on training, and write the checkpoint folder `run/checkpoint`."""
+def train(
+    cache: Path, vae: Path, stage1: Path, run: Path, settings: Stage2Training, *, stream: str = ""
+) -> Path:
+    """Train, or go on training, and write the checkpoint folder `run/checkpoint`.
+
+    `stream` is where shards of a cache lie that is drawn from (`training.streaming`), in place of
+    the cache's own training split.
+    """
     cache_latents(cache, vae)
-    pool, held_out = tracks(cache, "train"), tracks(cache, "test")
-    echo = load_echo(stage1).train()
+    held_out = tracks(cache, "test")
+    echo = load_echo(stage1, settings.without).train()
     loop = Loop(run, echo, settings.loop, rate_of=lambda name: rate_of(name, settings.old_rate))
+    pool = training_pool(cache, vae, loop, stream)
     (run / "training.json").write_text(configs.to_json(settings))
-    for step in loop:
-        stretches = draw_stretches(pool, settings)
-        guide = step >= settings.guided_from_step
-        loop.update(conversation_loss(echo, stretches, settings, guide))
-        if (step + 1) % settings.report_every == 0:
+
+    def losses() -> dict[str, Tensor]:
+        places = draw_moment(pool, settings.conversations, settings.loss_blocks)
+        return {"loss": conversation_loss(echo, places, settings)}
+
+    for _ in loop:
+        loop.update(losses)
+        if loop.due(settings.report_every):
             loop.log(**report(loop.averaged, pool, held_out))
-    return finish(run, echo, loop.step, report(loop.averaged, pool, held_out))
+            film(loop, vae, held_out[0], with_user=True)
+    figures = report(loop.averaged, pool, held_out)
+    return loop.conclude(lambda: finish(run, echo, loop.step, figures))
 
 
-def report(echo: Echo, pool: list[Track], held_out: list[Track]) -> dict[str, float]:
+def report(echo: Echo, pool: Sequence[Track], held_out: list[Track]) -> dict[str, float]:
     """What stage 1 reports, with the user present, and the swap of the user."""
     lips = lip_report(echo, pool, held_out, with_user=True)
     return lips | user_swap_report(echo, held_out)
@@ -179,10 +187,19 @@ def user_swap_report(echo: Echo, held_out: list[Track]) -> dict[str, float]:
     }
 
 
-def main(cache: Path, vae: Path, stage1: Path, run: Path, config: Path, threads: int = 2) -> None:
-    """Train stage 2 from a settings file, such as training/configs/pico_stage2.json."""
+def main(
+    cache: Path,
+    vae: Path,
+    stage1: Path,
+    run: Path,
+    config: Path,
+    stream: Annotated[str, typer.Option(help="Shards to draw from; see training.streaming.")] = "",
+    threads: int = 2,
+) -> None:
+    """Train stage 2 from a settings file, such as training/configs/nano_stage2.json."""
     torch.set_num_threads(threads)
-    folder = train(cache, vae, stage1, run, configs.load(Stage2Training, config))
+    settings = configs.load(Stage2Training, config)
+    folder = train(cache, vae, stage1, run, settings, stream=stream)
     print(json.dumps(dict(checkpoint.load(folder).manifest), indent=2))
 
 

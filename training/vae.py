@@ -1,8 +1,14 @@
 """This is where the VAE is trained: `python -m training.vae CACHE RUN CONFIG`.
 
-Loss: absolute and squared error and their spatial gradients, with eyes and mouth weighing more (the
-crops are aligned, so their place is known), and a very small Kullback-Leibler term. PSNR is printed
-to follow progress; it does not choose anything.
+Every step sees a few whole pictures and many details of others: mouths and eyes at full resolution,
+where a viewer looks and where most is to be learned, for a quarter of the cost. The loss of whole
+pictures is absolute and squared error and their spatial gradients; details add the distance of
+their features (as LPIPS without learned weights: Zhang et al., 2018, arXiv 1801.03924), which
+minds a blurred tooth more than pixels do. A very small Kullback-Leibler term keeps latents bounded.
+
+A part of the latents is decoded with noise on it: what a denoiser predicts is never exact, and a
+decoder that has only seen exact latents turns a small error into another mouth (Yang et al., 2025,
+arXiv 2507.15856, find that a tokenizer that learns to denoise makes better latents for diffusion).
 """
 
 from __future__ import annotations
@@ -10,18 +16,24 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated
 
-import cv2
 import numpy as np
 import torch
 import typer
 from torch import Tensor
 
 from training.data import images_of, pictures
+from training.hearing import half_precision
+from training.latents import encoder_digest
 from training.loop import Loop, LoopConfig, averaged_weights
+from training.measures.efficientnet_lite import efficientnet_lite0
+from training.measures.picture import tap_distance
+from training.pictures import EYES, MOUTH, Pool, details, draw
 from visavis import checkpoint
 from visavis import config as configs
 from visavis.config import SIZES, EchoConfig
+from visavis.nn.echo import arrays, load_vae
 from visavis.nn.vae import VAE
 
 
@@ -29,46 +41,54 @@ from visavis.nn.vae import VAE
 class VAETraining:
     """Settings of one VAE run."""
 
-    size: str = "pico"
-    batch: int = 16
-    eye_weight: float = 3.0
+    size: str = "nano"
+    batch: int = 4  # whole pictures
+    details: int = 20  # mouths and eyes, half as many pixels a side
+    mouth_share: float = 0.65  # of details
+    track_share: float = 0.3  # of pictures: from conversations,
+    still_share: float = 0.5  # of rendered people,
+    recorded_share: float = 0.2  # of real ones
+    eye_weight: float = 2.0  # in whole pictures
     mouth_weight: float = 3.0
     gradient_weight: float = 0.5
     squared_weight: float = 2.0
+    perceptual_weight: float = 0.05
+    perceptual_details: int = 8  # of the details; their features cost as much as the VAE
     kl_weight: float = 1e-5
-    augment: float = 0.5  # share of pictures whose colours are changed
-    loop: LoopConfig = field(default_factory=lambda: LoopConfig(steps=6000, learning_rate=2e-3))
+    latent_noise: float = 0.3  # standard deviation of the noise's strength, a latent's being 1,
+    noisy_share: float = 0.5  # in this part of the batch
+    augment: float = 0.5  # share of pictures that are moved, and of those that are recoloured
+    decoder_only: bool = False  # leaves latents as they are, and all that was trained on them
+    report_every: int = 500
+    loop: LoopConfig = field(default_factory=lambda: LoopConfig(steps=20000, learning_rate=1e-3))
+
+    @property
+    def shares(self) -> dict[str, float]:
+        """How much of a batch comes from where."""
+        return {
+            "tracks": self.track_share,
+            "stills": self.still_share,
+            "recorded": self.recorded_share,
+        }
+
+
+PERCEPTUAL_TAPS = 3  # of EfficientNet-Lite0: edges and textures, at a half to an eighth
 
 
 def detail_map(size: int, eye_weight: float, mouth_weight: float) -> Tensor:
     """(H, W) weights of an aligned crop: more over eyes and mouth, 1 elsewhere, soft edges."""
     y, x = np.mgrid[0:size, 0:size] / size
-    eyes = np.exp(-(((x - 0.5) / 0.22) ** 4) - ((y - 0.41) / 0.09) ** 4)
-    mouth = np.exp(-(((x - 0.5) / 0.15) ** 4) - ((y - 0.69) / 0.11) ** 4)
+    eyes = np.exp(-(((x - EYES[0]) / 0.22) ** 4) - ((y - EYES[1]) / 0.09) ** 4)
+    mouth = np.exp(-(((x - MOUTH[0]) / 0.15) ** 4) - ((y - MOUTH[1]) / 0.11) ** 4)
     weight = 1 + np.maximum((eye_weight - 1) * eyes, (mouth_weight - 1) * mouth)
     return torch.from_numpy(weight.astype(np.float32))
 
 
-def draw(pool: list[np.ndarray], batch: int, augment: float) -> Tensor:
-    """A batch of pictures (B, 3, H, W) float32 in [0, 1], some recoloured.
-
-    pool: (N, H, W, 3) uint8 each; every member is drawn from equally often.
-    """
-    chosen = torch.randint(len(pool), (batch,)).tolist()
-    frames = [pool[i][int(torch.randint(len(pool[i]), ()))] for i in chosen]
-    images = images_of(np.stack(frames))
-    flipped = torch.rand(batch) < 0.5
-    images[flipped] = images[flipped].flip(-1)
-    changed = torch.rand(batch) < augment
-    images[changed] = recolour(images[changed])
-    return images
-
-
-def recolour(images: Tensor) -> Tensor:
-    """Random gain and gamma a channel: other skins, lights and cameras than the corpus has."""
-    gain = torch.empty(len(images), 3, 1, 1).uniform_(0.7, 1.25)
-    gamma = torch.exp(torch.empty(len(images), 1, 1, 1).uniform_(-0.4, 0.4))
-    return (images.clamp(min=1e-4) ** gamma * gain).clamp(0, 1)
+def inner_map(side: int) -> Tensor:
+    """(S, S) weights of a detail: 1, but 0 in a margin where convolutions miss its surroundings."""
+    weight, margin = torch.zeros(side, side), side // 8
+    weight[margin:-margin, margin:-margin] = 1.0
+    return weight
 
 
 def reconstruction_loss(
@@ -85,89 +105,184 @@ def reconstruction_loss(
     )
 
 
+def perceptual_loss(output: Tensor, target: Tensor) -> Tensor:
+    """Mean distance of features of details (B, 3, S, S) in [0, 1], their margins left out."""
+    network, margin = efficientnet_lite0(), output.shape[-1] // 8
+    inner = slice(margin, -margin)
+    ours, theirs = (
+        network.first_taps(images[..., inner, inner] * 2 - 1, PERCEPTUAL_TAPS)
+        for images in (output, target)
+    )
+    return tap_distance(ours, theirs).mean()
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Where errors count: (H, W) of whole pictures and (S, S) of details."""
+
+    whole: Tensor
+    detail: Tensor
+
+    @classmethod
+    def of(cls, settings: VAETraining, device: torch.device) -> Weights:
+        """The maps of a size."""
+        size = SIZES[settings.size]().image_size
+        whole = detail_map(size, settings.eye_weight, settings.mouth_weight)
+        return cls(whole.to(device), inner_map(size // 2).to(device))
+
+
+def picture_losses(
+    vae: VAE, whole: Tensor, parts: Tensor, weights: Weights, settings: VAETraining
+) -> dict[str, Tensor]:
+    """The losses of whole pictures (B, 3, H, W) and of details (D, 3, S, S)."""
+    output, kl = reconstruct(vae, whole, settings)
+    detail_output, detail_kl = reconstruct(vae, parts, settings)
+    some = slice(settings.perceptual_details)
+    perceptual = perceptual_loss(detail_output[some], parts[some])
+    loss = (
+        reconstruction_loss(output, whole, weights.whole, settings)
+        + reconstruction_loss(detail_output, parts, weights.detail, settings)
+        + settings.perceptual_weight * perceptual
+        + settings.kl_weight * (kl + detail_kl)
+    )
+    return {"loss": loss, "kl": kl.detach(), "perceptual": perceptual.detach()}
+
+
+def reconstruct(vae: VAE, images: Tensor, settings: VAETraining) -> tuple[Tensor, Tensor]:
+    """What comes back of pictures (B, 3, H, W), with noise on the latents of some; and the KL."""
+    with half_precision(images.device):
+        mean, log_variance = vae.posterior(images)
+        deviation = torch.exp(0.5 * log_variance)
+        one_each = images.new_empty(len(images), 1, 1, 1)
+        noisy = torch.rand_like(one_each) < settings.noisy_share
+        strength = settings.latent_noise * torch.randn_like(one_each).abs() * noisy
+        spread = mean.std(dim=(0, 2, 3), keepdim=True)  # so larger latents buy no silence
+        deviation = torch.sqrt(deviation**2 + (strength * spread) ** 2)
+        output = vae.decoder(mean + deviation * torch.randn_like(mean))
+    return output.float(), kl_loss(mean.float(), log_variance.float())
+
+
 def kl_loss(mean: Tensor, log_variance: Tensor) -> Tensor:
     """Kullback-Leibler divergence from the standard normal, a latent value."""
     return 0.5 * (mean**2 + log_variance.exp() - 1 - log_variance).mean()
 
 
 @torch.inference_mode()
-def validate(vae: VAE, images: Tensor) -> tuple[float, Tensor]:
-    """PSNR in dB over pictures (B, 3, H, W), and their reconstructions."""
+def validate(vae: VAE, images: Tensor) -> tuple[dict[str, float], Tensor]:
+    """PSNR in dB over pictures (B, 3, H, W), whole and at the mouth; and their reconstructions."""
     decoded = torch.cat([vae.decode(vae.encode(part)).clamp(0, 1) for part in images.split(16)])
-    error = ((decoded - images) ** 2).mean(dim=(1, 2, 3))
-    return float((-10 * torch.log10(error + 1e-10)).mean()), decoded
+    size, side = images.shape[-1], images.shape[-1] // 4
+    left, top = (round(center * size - side / 2) for center in MOUTH)
+    mouth = (..., slice(top, top + side), slice(left, left + side))
+    return {
+        "held_out_psnr_db": psnr(decoded, images),
+        "held_out_mouth_psnr_db": psnr(decoded[mouth], images[mouth]),
+    }, decoded
 
 
-def save_pairs(path: Path, images: Tensor, decoded: Tensor) -> None:
-    """A sheet: originals above reconstructions."""
+def psnr(output: Tensor, target: Tensor) -> float:
+    """Mean peak signal-to-noise ratio in dB of pictures (B, 3, H, W) in [0, 1]."""
+    error = ((output - target) ** 2).mean(dim=(1, 2, 3))
+    return float((-10 * torch.log10(error + 1e-10)).mean())
+
+
+def pairs(images: Tensor, decoded: Tensor) -> np.ndarray:
+    """A sheet (2·H, B·W, 3) uint8: originals above reconstructions, both (B, 3, H, W)."""
     rows = [torch.cat(list(row), dim=2) for row in (images, decoded)]
-    sheet = torch.cat(rows, dim=1).permute(1, 2, 0).numpy()
-    cv2.imwrite(str(path), (sheet[..., ::-1] * 255).round().astype(np.uint8))
+    sheet = torch.cat(rows, dim=1).permute(1, 2, 0).cpu().numpy()
+    return (sheet * 255).round().astype(np.uint8)
 
 
-def measure_statistics(vae: VAE, pool: list[np.ndarray], count: int = 2048) -> None:
+def measure_statistics(vae: VAE, pool: Pool, settings: VAETraining, count: int = 2048) -> None:
     """Set the VAE's latent mean and standard deviation from training pictures, a channel each."""
     torch.manual_seed(0)
     with torch.inference_mode():
-        drawn = [draw(pool, 32, 0.0) for _ in range(count // 32)]
-        means = torch.cat([vae.posterior(images)[0] for images in drawn])
+        drawn = [draw(pool, settings.shares, 32, 0.0) for _ in range(count // 32)]
+        means = torch.cat([vae.posterior(images_of(frames))[0] for frames in drawn])
     vae.latent_mean.copy_(means.mean(dim=(0, 2, 3))[:, None, None])
     vae.latent_std.copy_(means.std(dim=(0, 2, 3))[:, None, None].clamp(min=1e-3))
 
 
-def train(cache: Path, run: Path, settings: VAETraining) -> Path:
-    """Train, or go on training, and write the checkpoint folder `run/checkpoint`."""
+def train(cache: Path, run: Path, settings: VAETraining, start: Path | None = None) -> Path:
+    """Train, or go on training, and write the checkpoint folder `run/checkpoint`.
+
+    `start` is a VAE's checkpoint to begin with, instead of random weights.
+    """
     config = SIZES[settings.size]()
     pool, held_out = pictures(cache, "train"), pictures(cache, "test")
     torch.manual_seed(settings.loop.seed)
-    vae = VAE(config).to(memory_format=torch.channels_last)  # pyright: ignore
-    loop = Loop(run, vae, settings.loop)
+    vae = VAE(config) if start is None else load_vae(start).train()
+    vae.encoder.requires_grad_(not settings.decoder_only)
+    loop = Loop(run, vae.to(memory_format=torch.channels_last), settings.loop)  # pyright: ignore
     (run / "training.json").write_text(configs.to_json(settings))
-    weight = detail_map(config.image_size, settings.eye_weight, settings.mouth_weight)
-    for step in loop:
-        images = draw(pool, settings.batch, settings.augment)
-        with torch.autocast("cpu", torch.bfloat16):
-            mean, log_variance = vae.posterior(images)
-            noise = torch.randn_like(mean)
-            output = vae.decoder(mean + torch.exp(0.5 * log_variance) * noise)
-        reconstruction = reconstruction_loss(output.float(), images, weight, settings)
-        kl = kl_loss(mean.float(), log_variance.float())
-        loop.update(reconstruction + settings.kl_weight * kl, kl=kl)
-        if (step + 1) % 500 == 0:
-            report(loop, held_out, step + 1)
-    return finish(run, config, pool, held_out, loop.step)
+    side, step = config.image_size // 2, config.image_size // config.latent_size
+    weights = Weights.of(settings, loop.device)
+
+    def losses() -> dict[str, Tensor]:
+        frames = draw(pool, settings.shares, settings.batch + settings.details, settings.augment)
+        whole, others = frames[: settings.batch], frames[settings.batch :]
+        parts = details(others, side, step, settings.mouth_share)
+        seen, closely = (images_of(some).to(loop.device) for some in (whole, parts))
+        return picture_losses(loop.model, seen, closely, weights, settings)
+
+    for _ in loop:
+        loop.update(losses)
+        if loop.due(settings.report_every):
+            report(loop, held_out, settings)
+    return loop.conclude(lambda: finish(loop, config, pool, held_out, settings, start))
 
 
-def report(loop: Loop, held_out: list[np.ndarray], step: int) -> None:
+def report(loop: Loop[VAE], held_out: Pool, settings: VAETraining) -> None:
     """Log the averaged network's PSNR on people never trained on, with a sheet to look at."""
     torch.manual_seed(1)
-    images = draw(held_out, 32, 0.0)
-    psnr, decoded = validate(loop.averaged, images)
-    loop.log(held_out_psnr_db=psnr)
-    save_pairs(loop.folder / "samples" / f"step_{step:06d}.png", images[:8], decoded[:8])
+    images = images_of(draw(held_out, settings.shares, 32, 0.0)).to(loop.device)
+    figures, decoded = validate(loop.averaged, images)
+    loop.log(**figures)
+    loop.show("reconstruction", pairs(images[:8], decoded[:8]))
 
 
 def finish(
-    run: Path, config: EchoConfig, pool: list[np.ndarray], held_out: list[np.ndarray], step: int
+    loop: Loop[VAE],
+    config: EchoConfig,
+    pool: Pool,
+    held_out: Pool,
+    settings: VAETraining,
+    start: Path | None,
 ) -> Path:
-    """The averaged weights with their latent statistics, as a checkpoint folder."""
+    """The averaged weights with their latent statistics, as a checkpoint folder.
+
+    With the decoder alone trained, latents keep their statistics, and the manifest says whose
+    encoder it is, so that cached latents stay good.
+    """
     vae = VAE(config)
-    vae.load_state_dict(averaged_weights(run)[0])
+    vae.load_state_dict(averaged_weights(loop.folder)[0])
     vae.eval()
-    measure_statistics(vae, pool)
+    facts: dict[str, object] = {}
+    if settings.decoder_only and start is not None:
+        facts["encoder_of"] = encoder_digest(start)
+    else:
+        measure_statistics(vae, pool, settings)
     torch.manual_seed(2)
-    psnr, _ = validate(vae, draw(held_out, 128, 0.0))
-    arrays = {name: tensor.numpy() for name, tensor in vae.state_dict().items()}
+    figures, _ = validate(vae, images_of(draw(held_out, settings.shares, 128, 0.0)))
+    facts |= {name: round(value, 2) for name, value in figures.items()}
     return checkpoint.save(
-        run / "checkpoint", "vae", config, arrays, step=step, held_out_psnr_db=round(psnr, 2)
+        loop.folder / "checkpoint", "vae", config, arrays(vae), step=loop.step, **facts
     )
 
 
-def main(cache: Path, run: Path, config: Path, threads: int = 2) -> None:
-    """Train the VAE from a settings file, such as training/configs/pico_vae.json."""
+def main(
+    cache: Path,
+    run: Path,
+    config: Path,
+    start: Annotated[
+        Path | None, typer.Option("--from", help="A checkpoint to begin with.")
+    ] = None,
+    threads: int = 2,
+) -> None:
+    """Train the VAE from a settings file, such as training/configs/nano_vae.json."""
     torch.set_num_threads(threads)
     settings = configs.load(VAETraining, config)
-    folder = train(cache, run, settings)
+    folder = train(cache, run, settings, start)
     print(json.dumps(dict(checkpoint.load(folder).manifest), indent=2))
 
 

@@ -10,7 +10,7 @@ import dataclasses
 import json
 import types
 import typing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -105,6 +105,12 @@ class DenoiserConfig:
     audio_lookback_frames: int = 2
 
 
+# What can be left out of ECHO, to see what it is good for (the rows of its ablation table):
+# Low-level Perception Encoding, High-level Behaviour-grounded Context Understanding, and
+# Linguistic-driven Affective Understanding of the LCU, and the decoupling of SDCM.
+PARTS = ("perception", "understanding", "affect", "decoupling")
+
+
 @dataclass(frozen=True)
 class SamplingConfig:
     """Defaults of the sampling loop; a session may override them."""
@@ -127,6 +133,7 @@ class EchoConfig:
     # How much of its last frames' change from the portrait the next block is told. A model that is
     # fed its own frames whole adds up its errors: at 1, faces fell apart within 20 s.
     context_keep: float = 0.9
+    without: tuple[str, ...] = ()  # some of PARTS
     audio: AudioEncoderConfig = field(default_factory=AudioEncoderConfig)
     vae: VAEConfig = field(default_factory=VAEConfig)
     lcu: LCUConfig = field(default_factory=LCUConfig)
@@ -135,6 +142,10 @@ class EchoConfig:
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
 
     def __post_init__(self) -> None:
+        if unknown := sorted(set(self.without) - set(PARTS)):
+            raise ValueError(
+                f"without: got {unknown}, expected some of {PARTS}; leave out one of those"
+            )
         if self.latent_size % self.denoiser.patch:
             raise ValueError(
                 f"patch: got {self.denoiser.patch}, expected a divisor of latent_size "
@@ -192,7 +203,14 @@ def nano() -> EchoConfig:
     )
 
 
-SIZES = {"pico": pico, "nano": nano}
+def femto() -> EchoConfig:
+    """256×256 through nano's VAE, 16 tokens a frame and few of everything: for experiments."""
+    return replace(
+        nano(), name="femto", denoiser=DenoiserConfig(width=128, depth=4, patch=4, heads=4)
+    )
+
+
+SIZES = {"pico": pico, "nano": nano, "femto": femto}
 
 
 def to_json(config: Any) -> str:

@@ -16,7 +16,7 @@ from tests.sizes import tiny
 from training import evaluate, identity
 from training.data import tracks
 from training.film import write_video
-from training.measures import motion
+from training.measures import judge, motion
 from visavis import checkpoint
 from visavis.nn.echo import Echo, arrays
 from visavis.nn.vae import VAE
@@ -42,7 +42,7 @@ class ToyFinder:
 @pytest.fixture
 def cheap_eyes(monkeypatch):
     """Faces and identities without the networks that take most of the time."""
-    monkeypatch.setattr(evaluate, "FaceFinder", ToyFinder)
+    monkeypatch.setattr(judge, "FaceFinder", ToyFinder)
     monkeypatch.setattr(
         identity, "embedding", lambda image: 1 + image.mean((0, 1)).repeat(43)[:128]
     )

@@ -7,13 +7,14 @@ import pytest
 import torch
 
 from tests.cache import save_track, write_cache
-from tests.sizes import tiny
-from training import decoder, stage1, stage2, vae
-from training.data import Track, due_emotions, pictures, tracks, truth_of
+from tests.sizes import restless, tiny
+from training import distill, stage1, stage2, vae
+from training.data import Track, due_emotions, images_of, pictures, tracks, truth_of
 from training.latents import cache_latents
 from training.loop import LoopConfig, averaged_weights
+from training.pictures import details, draw
 from visavis import checkpoint, config
-from visavis.nn.echo import load_echo, load_vae
+from visavis.nn.echo import Echo, arrays, load_echo, load_vae
 
 CONFIG = tiny()
 FRAMES = 50
@@ -52,7 +53,12 @@ def write_track(folder, generator):
 
 
 def vae_settings(**changes):
-    return vae.VAETraining(size="tiny", batch=4, loop=dataclasses.replace(LOOP, **changes))
+    loop = dataclasses.replace(LOOP, **changes)
+    return vae.VAETraining(size="tiny", batch=4, details=4, perceptual_details=2, loop=loop)
+
+
+def drawn(cache, split, count):
+    return images_of(draw(pictures(cache, split), vae_settings().shares, count, 0.0))
 
 
 @pytest.fixture(scope="module")
@@ -88,13 +94,14 @@ def test_a_resumed_run_equals_an_uninterrupted_one(cache, tmp_path, monkeypatch)
 
 
 def test_the_vae_learns(cache, tmp_path):
-    folder = vae.train(cache, tmp_path, vae_settings(steps=60, save_every=60))
+    settings = vae_settings(steps=200, save_every=200, learning_rate=3e-3)
+    folder = vae.train(cache, tmp_path, settings)
     trained = load_vae(folder)
-    drawn = vae.draw(pictures(cache, "test"), 16, 0.0)
-    psnr, _ = vae.validate(trained, drawn)
-    untrained, _ = vae.validate(vae.VAE(CONFIG), drawn)
-    assert psnr > untrained + 3
-    latents = trained.encode(vae.draw(pictures(cache, "train"), 64, 0.0))
+    images = drawn(cache, "test", 16)
+    figures, _ = vae.validate(trained, images)
+    untrained, _ = vae.validate(vae.VAE(CONFIG), images)
+    assert figures["held_out_psnr_db"] > untrained["held_out_psnr_db"] + 3
+    latents = trained.encode(drawn(cache, "train", 64))
     assert abs(float(latents.mean())) < 0.3 and 0.5 < float(latents.std()) < 2
 
 
@@ -105,13 +112,43 @@ def test_both_stages_run_and_stage_2_keeps_what_it_should(cache, vae_folder, tmp
     assert manifest["step"] == LOOP.steps and "mouth_r" in manifest["metrics"]
 
     settings2 = stage2.Stage2Training(
-        conversations=2, stretch_blocks=3, loss_blocks=1, report_every=3, loop=LOOP
+        conversations=2, loss_blocks=2, learned_blocks=3, report_every=3, loop=LOOP
     )
     second = stage2.train(cache, vae_folder, first, tmp_path / "stage2", settings2)
     before, after = load_echo(first).state_dict(), load_echo(second).state_dict()
     moved = {name for name in before if (before[name] != after[name]).any()}
-    for part in ("lcu_encoder.perception", "affect_encoder", "user_attention", "sdcm.gate"):
+    parts = "lcu_encoder.perception", "lcu_encoder.understanding", "affect_encoder", "sdcm.gate"
+    for part in (*parts, "user_attention"):
         assert any(part in name for name in moved), part
+    assert list((tmp_path / "stage2" / "samples").glob("held_out_*.mp4"))
+
+
+def test_a_student_makes_in_one_step_what_its_teacher_makes_in_many(cache, vae_folder, tmp_path):
+    torch.manual_seed(0)
+    teacher = restless(Echo(CONFIG))
+    folder = checkpoint.save(tmp_path / "teacher", "echo", CONFIG, arrays(teacher))
+    settings = distill.Distillation(
+        teacher_steps=3,
+        batch=16,
+        report_every=150,
+        loop=dataclasses.replace(LOOP, steps=150, learning_rate=3e-3, save_every=150),
+    )
+    student = distill.train(cache, vae_folder, folder, tmp_path / "student", settings)
+
+    talks = distill.talks(teacher, tracks(cache, "train"), tmp_path / "student/talks", settings)
+    moments = [distill.Moment(talk, block) for talk in talks for block in range(4)]
+    exact = dataclasses.replace(
+        settings,
+        context=dataclasses.replace(settings.context, noisy_share=0, own_share=0, restart_share=0),
+    )
+    with torch.no_grad():
+        before, after = (
+            float(distill.student_loss(echo, moments, exact))
+            for echo in (teacher, load_echo(student))
+        )
+    assert after < 0.5 * before
+    kept = load_echo(student).lcu_encoder.state_dict()
+    assert all(torch.equal(w, kept[name]) for name, w in teacher.lcu_encoder.state_dict().items())
 
 
 def test_stage_1_teaches_nothing_about_the_user(cache, vae_folder, tmp_path):
@@ -122,33 +159,16 @@ def test_stage_1_teaches_nothing_about_the_user(cache, vae_folder, tmp_path):
     assert outs and not any(w.any() for w in outs)
 
 
-def test_the_decoder_learns_predictions_and_nothing_else_changes(
+def test_a_decoder_trained_alone_leaves_latents_as_they_are(
     cache, vae_folder, tmp_path, monkeypatch
 ):
-    first = stage1.train(
-        cache,
-        vae_folder,
-        tmp_path / "stage1",
-        stage1.Stage1Training(size="tiny", batch=4, loop=LOOP),
-    )
-    loop = dataclasses.replace(LOOP, steps=60, save_every=60)
-    settings = decoder.DecoderTraining(batch=8, track_blocks=4, loop=loop)
-    folder = decoder.train(cache, vae_folder, first, tmp_path / "decoder", settings)
-
-    before, after = load_vae(vae_folder), load_vae(folder)
-    moved = {
-        name
-        for name, tensor in before.state_dict().items()
-        if (tensor != after.state_dict()[name]).any()
-    }
+    settings = dataclasses.replace(vae_settings(), decoder_only=True)
+    folder = vae.train(cache, tmp_path, settings, vae_folder)
+    before, after = load_vae(vae_folder).state_dict(), load_vae(folder).state_dict()
+    moved = {name for name, tensor in before.items() if (tensor != after[name]).any()}
     assert moved and all(name.startswith("decoder") for name in moved)
-    pool = tracks(cache, "train")
-    predicted = decoder.predictions(load_echo(first), pool, settings.track_blocks)
-    latents, true = decoder.draw(pool, predicted, 32, predicted_share=1.0)
-    with torch.inference_mode():
-        errors = [float(((vae_.decode(latents) - true) ** 2).mean()) for vae_ in (before, after)]
-    assert errors[1] < errors[0]
 
+    cache_latents(cache, vae_folder)
     monkeypatch.setattr(Track, "frames", property(lambda _: pytest.fail("encoded again")))
     cache_latents(cache, folder)  # the encoder is the same, so its latents are
 
@@ -161,20 +181,42 @@ def test_what_a_rendered_corpus_tells_by_index_gets_its_names():
         "phoneme_names": np.array(["b", "ɹ"]),
         "a_cause": np.array([0, 1, 0], np.int8),
         "cause_names": np.array(["none", "bad_news"]),
+        "a_context_frame": np.array([-1, 0, 0], np.int32),
     }
     known = truth_of(truth, "a")
+    assert list(known["context_frame"]) == [-1, 0, 0]
     assert list(known["emotion"]) == ["neutral", "happy", "happy"]
     assert list(known["phoneme"]) == ["", "b", "ɹ"]
     assert list(known["cause"]) == ["", "bad_news", ""]
 
 
 def test_stills_are_pictures_of_the_vae_but_no_tracks(cache, tmp_path):
-    folder = tmp_path / "train" / "stills"
-    folder.mkdir(parents=True)
-    np.save(folder / "person_000003.npy", np.full((4, 8, 8, 3), 7, np.uint8))
-    assert [array.shape for array in pictures(tmp_path, "train")] == [(4, 8, 8, 3)]
+    for kind, name, value in (("stills", "000003", 7), ("recorded", "ada", 200)):
+        folder = tmp_path / "train" / kind
+        folder.mkdir(parents=True)
+        np.save(folder / f"person_{name}.npy", np.full((4, 8, 8, 3), value, np.uint8))
+    pool = pictures(tmp_path, "train")
+    assert {kind: len(people) for kind, people in pool.items()} == {
+        "tracks": 0,
+        "stills": 1,
+        "recorded": 1,
+    }
     assert tracks(tmp_path, "train") == []
-    assert len(pictures(cache, "train")) == len(tracks(cache, "train"))
+    assert len(pictures(cache, "train")["tracks"]) == len(tracks(cache, "train"))
+    shares = {"tracks": 0.5, "stills": 0.25, "recorded": 0.25}  # there are no tracks to draw
+    values = draw(pool, shares, 400, 0.0)[:, 0, 0, 0]
+    assert set(values.tolist()) == {7, 200} and 0.4 < (values == 7).mean() < 0.6
+
+
+def test_details_are_where_mouths_and_eyes_are_and_keep_to_the_latents_grid():
+    torch.manual_seed(0)
+    frames = np.zeros((64, 64, 64, 3), np.uint8)
+    frames[:, 44] = 1  # the row of the mouth
+    frames[:, 26] = 2  # of the eyes
+    frames[:, :, :, 2] = np.arange(64)  # columns tell where a detail was cut
+    mouths, eyes = (details(frames, 32, 4, share) for share in (1.0, 0.0))
+    assert (mouths[..., 0] == 1).any((1, 2)).all() and (eyes[..., 0] == 2).any((1, 2)).all()
+    assert not (mouths[:, 0, 0, 2] % 4).any() and len(set(mouths[:, 0, 0, 2])) > 1
 
 
 def test_due_emotions_follow_the_turns():

@@ -7,7 +7,7 @@ sample follow each other, and a sample's key is its file names up to the first d
         conversation_0008.a.mp4  conversation_0008.a.wav  conversation_0008.b.mp4 ...
         conversation_0009.a.mp4 ...
 
-so `webdataset` and the like read them too. URLs are fsspec's: a folder, `s3://...`, `gs://...`,
+and that library reads them here. URLs are fsspec's: a folder, `s3://...`, `gs://...`,
 `memory://...`. Reading streams: a sample is there as soon as its bytes are. `train.json` beside the
 shards says what is in each; packing again writes those only whose conversations have changed.
 """
@@ -17,10 +17,9 @@ from __future__ import annotations
 import io
 import json
 import tarfile
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import IO, Annotated, cast
+from typing import Annotated, Any
 
 import fsspec
 import typer
@@ -36,21 +35,33 @@ def shard_name(prefix: str, index: int) -> str:
     return f"{prefix}-{index:05d}.tar"
 
 
-def _write(stream: io.IOBase, folders: Iterable[Path]) -> None:
+def member_name(file: str) -> str:
+    """What a file of a sample's folder is called in a shard: `a/latents.npy` is `a.latents.npy`."""
+    return file.replace("/", ".")
+
+
+def _write(stream: io.IOBase, folders: Iterable[Path], files: Sequence[str]) -> None:
     """A tar of conversation folders. Times and owners are left out: same content, same bytes."""
     with tarfile.open(fileobj=stream, mode="w|") as archive:
         for folder in folders:
-            for name in FILES:
-                content = (folder / name).read_bytes()
-                member = tarfile.TarInfo(f"{folder.name}.{name}")
+            for file in files:
+                content = (folder / file).read_bytes()
+                member = tarfile.TarInfo(f"{folder.name}.{member_name(file)}")
                 member.size = len(content)
                 archive.addfile(member, io.BytesIO(content))
 
 
-def pack(split: Path, url: str, prefix: str, per_shard: int = CONVERSATIONS_PER_SHARD) -> list[str]:
+def pack(
+    split: Path,
+    url: str,
+    prefix: str,
+    per_shard: int = CONVERSATIONS_PER_SHARD,
+    contents: Sequence[str] = FILES,
+) -> list[str]:
     """Shards of all conversations of a split; returns the names of those written now.
 
-    Conversation n goes into shard n // per_shard. A shard is listed when all of it is there.
+    Conversation n goes into shard n // per_shard, with the `contents` of its folder. A shard is
+    listed when all of it is there.
     """
     by_shard: dict[str, list[Path]] = {}
     for folder in sorted(split.glob("conversation_*")):
@@ -62,10 +73,10 @@ def pack(split: Path, url: str, prefix: str, per_shard: int = CONVERSATIONS_PER_
     written = []
     for name, folders in tqdm(by_shard.items(), unit="shard", desc=f"packing {prefix}"):
         keys = [folder.name for folder in folders]
-        if listed.get(name) == keys:
+        if listed.get(name) == keys and files.exists(f"{root}/{name}"):
             continue
         with files.open(f"{root}/{name}", "wb") as stream:
-            _write(stream, folders)
+            _write(stream, folders, contents)
         listed[name] = keys
         files.pipe_file(f"{root}/{prefix}.json", json.dumps(listed, indent=1).encode())
         written.append(name)
@@ -84,43 +95,41 @@ def shard_urls(url: str, prefix: str) -> list[str]:
     return [f"{url.rstrip('/')}/{name}" for name in sorted(read_list(url, prefix))]
 
 
-@contextmanager
-def _opened(url: str) -> Iterator[tarfile.TarFile]:
-    """A shard, read from its beginning to its end."""
-    with (
-        fsspec.open(url, "rb") as stream,
-        tarfile.open(fileobj=cast(IO[bytes], stream), mode="r|") as archive,
-    ):
-        yield archive
+def samples(urls: Iterable[str], contents: Sequence[str] = FILES) -> Iterator[tuple[str, Sample]]:
+    """Stream (key, {member name: bytes}) of all conversations in shards, nothing touching the disk.
 
-
-def samples(urls: Iterable[str]) -> Iterator[tuple[str, Sample]]:
-    """Stream (key, {file name: bytes}) of all conversations in shards, nothing touching the disk.
-
-    Raises ValueError for a sample that is not complete.
+    Raises ValueError for a shard that breaks off, or a sample without all of `contents`.
     """
+    # Not above: it brings torch along, which rendering does without.
+    from webdataset.tariterators import group_by_keys, tar_file_expander
+
+    names = [member_name(file) for file in contents]
     for url in urls:
-        with _opened(url) as archive:
-            key, sample = "", Sample()
-            for member in archive:
-                stem, _, name = Path(member.name).name.partition(".")
-                if stem != key and sample:
-                    yield key, _complete(key, sample, url)
-                    sample = Sample()
-                key = stem
-                content = archive.extractfile(member)
-                sample[name] = content.read() if content else b""
-            if sample:
-                yield key, _complete(key, sample, url)
+        try:
+            for sample in group_by_keys(tar_file_expander(_opened(url))):
+                yield sample["__key__"], _complete(sample, names)
+        except tarfile.TarError as error:
+            raise ValueError(
+                f"shard {url}: got an archive that is damaged or breaks off, expected a whole one; "
+                "delete it and pack again"
+            ) from error
 
 
-def _complete(key: str, sample: Sample, url: str) -> Sample:
-    missing = [name for name in FILES if name not in sample]
+def _opened(url: str) -> Iterator[dict[str, Any]]:
+    """A shard as `webdataset` takes it; opened by fsspec, which knows more kinds of URL."""
+    with fsspec.open(url, "rb") as stream:
+        yield {"url": url, "stream": stream}
+
+
+def _complete(sample: dict[str, Any], names: Sequence[str]) -> Sample:
+    found = {name: content for name, content in sample.items() if not name.startswith("__")}
+    missing = [name for name in names if name not in found]
     if missing:
         raise ValueError(
-            f"shard {url}: sample {key} has {sorted(sample)}, expected {missing} too; pack again"
+            f"shard {sample['__url__']}: sample {sample['__key__']} has {sorted(found)}, "
+            f"expected {missing} too; delete it and pack again"
         )
-    return sample
+    return found
 
 
 def unpack(urls: Iterable[str], split: Path) -> None:

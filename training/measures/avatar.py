@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from training.data import Track
+from training.latents import decode
 from training.measures.baselines import others
 from training.measures.swap import swap_figures
 from training.measures.system import System, portraits
@@ -40,13 +41,6 @@ def generate(echo: Echo, people: Sequence[Track], settings: RolloutConfig) -> Ge
         other_user=rollout(echo, people, settings, users=[track.user for track in strangers]),
         without_user=rollout(echo, people, replace(settings, with_user=False)),
     )
-
-
-def decode(vae: VAE, latents: Tensor) -> np.ndarray:
-    """(T, C, h, w) latents -> (T, H, W, 3) uint8 pictures."""
-    with torch.inference_mode():
-        images = torch.cat([vae.decode(part).clamp(0, 1) for part in latents.split(25)])
-    return (images.permute(0, 2, 3, 1).numpy() * 255).round().astype(np.uint8)
 
 
 def echo_systems(vae: VAE, found: Generated, people: Sequence[Track]) -> list[System]:

@@ -129,13 +129,22 @@ class EfficientNetLite0(nn.Module):
         self.classifier = nn.Linear(FEATURES, 1000)
 
     def forward(self, images: Tensor) -> tuple[Tensor, list[Tensor]]:
+        x, taps = self._through(images, len(self.blocks))
+        return F.relu6(self.head_norm(self.head(x))).mean((2, 3)), taps
+
+    def first_taps(self, images: Tensor, count: int) -> list[Tensor]:
+        """The first taps alone, of pictures of any size."""
+        return self._through(images, int(self.tapped[count - 1]) + 1)[1]
+
+    def _through(self, images: Tensor, blocks: int) -> tuple[Tensor, list[Tensor]]:
+        """What comes out of the first blocks, and the taps on the way."""
         x = F.relu6(self.stem_norm(self.stem(images)))
         taps = []
-        for n, block in enumerate(self.blocks):
+        for n, block in enumerate(self.blocks[:blocks]):
             x = block(x)
             if n in self.tapped:
                 taps.append(x)
-        return F.relu6(self.head_norm(self.head(x))).mean((2, 3)), taps
+        return x, taps
 
     def classify(self, images: Tensor) -> Tensor:
         """(N, 1000) ImageNet logits; they tell whether the weights are where they belong."""

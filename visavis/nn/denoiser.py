@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from visavis.config import EchoConfig
 from visavis.nn.attention import Attention, FeedForward, sinusoidal_embedding
-from visavis.nn.sdcm import SDCM
+from visavis.nn.sdcm import SDCM, EntangledCrossAttention
 from visavis.nn.vae import ResidualBlock
 
 TIMESTEP_WIDTH = 128
@@ -62,7 +62,8 @@ class DenoiserBlock(nn.Module):
         self.cross_attention = Attention(width, heads)
         self.sdcm_norm = nn.LayerNorm(width)
         self.cross_norm = nn.LayerNorm(width)
-        self.sdcm = SDCM(config)
+        decoupled = "decoupling" not in config.without
+        self.sdcm = SDCM(config) if decoupled else EntangledCrossAttention(config)
         self.feed_forward = FeedForward(width, denoiser.mlp_ratio)
         table = torch.zeros(6, width)
         table[2], table[5] = 0.3, 0.3  # gates start part open: small budgets have no time for zero
@@ -97,7 +98,7 @@ class SDCMDenoiser(nn.Module):
 
     Args of `forward`, all float32:
         x_t: (B, F, C, h, w). timestep: (B, 1) in [0, 1], 1 is pure noise.
-        condition_mask: (B, 2), 0 drops the avatar's voice or the user (for guidance).
+        condition_mask: (B, 2), 0 drops the avatar's voice, or the user with c_emo (for guidance).
         reference_latents: (B, C, h, w). previous_latents: (B, P, C, h, w).
         reference_tokens: (B, R, D). affect_tokens: (B, E, D_affect).
         avatar_audio_features: (B, A, D_audio). user_tokens: (B, F, K, D_lcu).
@@ -108,6 +109,7 @@ class SDCMDenoiser(nn.Module):
     def __init__(self, config: EchoConfig):
         super().__init__()
         self.config = config
+        self.feels = "affect" not in config.without
         denoiser = config.denoiser
         width, stem, patch = denoiser.width, denoiser.stem_width, denoiser.patch
         channels = config.latent_channels
@@ -164,7 +166,10 @@ class SDCMDenoiser(nn.Module):
         has_audio, has_user = condition_mask[:, :1, None], condition_mask[:, 1:, None]
         audio_tokens = self.audio_tokens(avatar_audio_features, has_audio)
         user = has_user * user_tokens.flatten(1, 2) + (1 - has_user) * self.user_absent
-        context = torch.cat([reference_tokens, self.affect_project(affect_tokens)], dim=1)
+        context = reference_tokens
+        if self.feels:
+            affect = has_user * self.affect_project(affect_tokens)
+            context = torch.cat([context, affect], dim=1)
         masks = region_masks.flatten(2)[:, :, None, :, None]  # (B, 2, 1, N, 1)
         lip_mask, face_mask = masks[:, 0], masks[:, 1]
 

@@ -28,6 +28,8 @@ class LCUEncoder(nn.Module):
     def __init__(self, config: EchoConfig):
         super().__init__()
         self.block_frames = config.block_frames
+        self.perceives = "perception" not in config.without
+        self.understands = "understanding" not in config.without
         self.perception = Perception(config)
         self.context_memory = ContextMemory(config)
         self.understanding = Understanding(config)
@@ -48,11 +50,16 @@ class LCUEncoder(nn.Module):
         perceived, audio_scan_state, video_scan_state = self.perception(
             user_audio_features[:, -self.block_frames :],
             user_latents,
-            user_valid,
+            user_valid[:, None],
             audio_scan_state,
             video_scan_state,
         )
         memory, memory_summary = self.context_memory(perceived, memory, memory_summary, block_index)
-        understood = self.understanding(memory, memory_summary)
-        user_tokens = self.norm(self.fusion(perceived, understood))
+        user_tokens = self.understand(perceived, memory, memory_summary)
         return user_tokens, audio_scan_state, video_scan_state, memory, memory_summary
+
+    def understand(self, perceived: Tensor, memory: Tensor, memory_summary: Tensor) -> Tensor:
+        """f_pu (B, F, K, D) of a block's P_usr and of what is remembered, the block included."""
+        asking = perceived if self.perceives else self.perception.kind.expand_as(perceived)
+        understood = self.understanding(memory, memory_summary) if self.understands else None
+        return self.norm(self.fusion(asking, understood))

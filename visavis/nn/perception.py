@@ -8,7 +8,8 @@ see the whole conversation at a constant cost a block.
 
 F_gm gates the scan by the raw features (the skip in Fig. 2); F_int lets face and voice modulate
 each other. "Mask" is not defined in the paper: here it weighs tokens by the face's place in the
-crop.
+crop. Without LPE (`EchoConfig.without`) nothing is scanned: what is left, a projection of each
+frame by itself, feeds the memory of `visavis.nn.understanding` alone.
 
 Legend: B batch, F frames, G video tokens a side, K tokens a frame, D width.
 """
@@ -35,6 +36,7 @@ class AudioScan(nn.Module):
     def __init__(self, config: EchoConfig):
         super().__init__()
         lcu = config.lcu
+        self.scans = "perception" not in config.without
         self.project = nn.Linear(config.audio.feature_width, lcu.width)
         self.absent = nn.Parameter(torch.zeros(lcu.width))
         self.scan = SelectiveScan(lcu.width, lcu.heads, lcu.scan_state)
@@ -43,6 +45,8 @@ class AudioScan(nn.Module):
     def forward(self, features: Tensor, valid: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
         raw = self.project(features)
         raw = valid * raw + (1 - valid) * self.absent
+        if not self.scans:
+            return raw, state
         scanned, state = self.scan(raw, state)
         gate = torch.sigmoid(self.gate(torch.cat([raw, scanned], dim=-1)))
         return raw + gate * scanned, state
@@ -58,6 +62,7 @@ class VideoScan(nn.Module):
     def __init__(self, config: EchoConfig):
         super().__init__()
         lcu = config.lcu
+        self.scans = "perception" not in config.without
         self.patch = config.latent_size // lcu.video_grid
         self.project = nn.Linear(config.latent_channels * self.patch**2, lcu.width)
         self.position = nn.Parameter(torch.randn(lcu.video_grid**2, lcu.width) * 0.02)
@@ -80,6 +85,8 @@ class VideoScan(nn.Module):
         tokens = (tokens + self.position) * self.face_weight
         tokens = tokens.unflatten(0, (batch, frames))
         tokens = valid[..., None] * tokens + (1 - valid[..., None]) * self.absent
+        if not self.scans:
+            return tokens, state
         path = tokens[:, :, self.order].flatten(1, 2)  # (B, F·G², D)
         scanned, state = self.scan(path, state)
         scanned = (path + scanned).unflatten(1, (frames, -1))
@@ -87,11 +94,13 @@ class VideoScan(nn.Module):
 
 
 class Perception(nn.Module):
-    """LPE: the user's voice and face of one block -> P_usr (B, F, K, D) and the scans' states.
+    """LPE: the user's voice and face -> P_usr (B, F, K, D) and the scans' states.
+
+    F is a block's frames or any number of blocks'.
 
     Args of `forward`:
         audio_features: (B, F, D_audio) float32. latents: (B, F, C, h, w) float32.
-        valid: (B, 2) float32, whether voice and face are there.
+        valid: (B, F or 1, 2) float32, whether voice and face are there.
         audio_state, video_state: (B, heads, D/heads, N) float32.
     """
 
@@ -114,8 +123,8 @@ class Perception(nn.Module):
         audio_state: Tensor,
         video_state: Tensor,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        voice, audio_state = self.audio_scan(audio_features, valid[:, None, :1], audio_state)
-        face, video_state = self.video_scan(latents, valid[:, None, 1:], video_state)
+        voice, audio_state = self.audio_scan(audio_features, valid[..., :1], audio_state)
+        face, video_state = self.video_scan(latents, valid[..., 1:], video_state)
         quadrants = self._quadrants(face)  # (B, F, 4, D)
         scale, shift = self.modulation(voice)[:, :, None].chunk(2, dim=-1)
         quadrants = self.to_tokens(self.norm(quadrants)) * (1 + scale) + shift  # F_int

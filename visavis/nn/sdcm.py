@@ -72,3 +72,30 @@ class SDCM(nn.Module):
         batch, frames = h.shape[:2]
         plane = h.flatten(0, 1).transpose(1, 2).unflatten(2, (self.grid, self.grid))
         return conv(plane).flatten(2).transpose(1, 2).unflatten(0, (batch, frames))
+
+
+class EntangledCrossAttention(nn.Module):
+    """What stands in SDCM's place when its decoupling is left out: one attention over both voices.
+
+    Args and result of `forward` as of `SDCM`; the masks are not used, the user reaches the lips.
+    """
+
+    def __init__(self, config: EchoConfig):
+        super().__init__()
+        width, heads = config.denoiser.width, config.denoiser.heads
+        self.user_project = nn.Linear(config.lcu.width, width)
+        self.attention = Attention(width, heads)
+
+    def forward(
+        self,
+        h: Tensor,
+        user_tokens: Tensor,
+        avatar_audio_tokens: Tensor,
+        lip_mask: Tensor,
+        face_mask: Tensor,
+    ) -> Tensor:
+        batch, frames = h.shape[:2]
+        user = self.user_project(user_tokens)[:, None].expand(-1, frames, -1, -1)
+        both = torch.cat([user, avatar_audio_tokens], dim=2)  # (B, F, F·K + S, D)
+        mixed = self.attention(h.flatten(0, 1), both.flatten(0, 1))
+        return mixed.unflatten(0, (batch, frames))

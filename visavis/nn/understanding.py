@@ -82,10 +82,11 @@ class GatedCrossAttention(nn.Module):
         self.feed_forward_norm = nn.LayerNorm(lcu.width)
         self.feed_forward = FeedForward(lcu.width, 2)
 
-    def forward(self, perceived: Tensor, understood: Tensor) -> Tensor:
-        """perceived (B, F, K, D) and understood (B, R, D) -> f_pu (B, F, K, D)."""
+    def forward(self, perceived: Tensor, understood: Tensor | None) -> Tensor:
+        """perceived (B, F, K, D) and understood (B, R, D) or nothing -> f_pu (B, F, K, D)."""
         frames = perceived.shape[1]
         x = perceived.flatten(1, 2)
-        x = x + torch.tanh(self.gate) * self.attention(self.norm(x), understood)
+        if understood is not None:
+            x = x + torch.tanh(self.gate) * self.attention(self.norm(x), understood)
         x = x + self.feed_forward(self.feed_forward_norm(x))
         return x.unflatten(1, (frames, -1))

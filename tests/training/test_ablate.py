@@ -1,0 +1,82 @@
+"""The ablation trains what it says, measures every run once, and compares signs with the paper."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from tests.cache import write_cache
+from tests.sizes import tiny
+from tests.training.test_evaluate import FRAMES, ToyFinder, write_track
+from training import ablate, identity, stage1, stage2
+from training.loop import LoopConfig
+from training.measures import judge
+from training.measures.ablation import FULL, PAPER, agreement, markdown, spread
+from visavis import checkpoint, config
+from visavis.nn.echo import arrays, load_echo
+from visavis.nn.vae import VAE
+
+LOOP = LoopConfig(steps=2, save_every=2, report_every=1)
+SETTINGS = ablate.Ablation(
+    seeds=2,
+    seconds=FRAMES / 25,
+    num_steps=1,
+    stage1=stage1.Stage1Training(size="tiny", batch=2, loop=LOOP),
+    stage2=stage2.Stage2Training(conversations=2, loss_blocks=1, learned_blocks=1, loop=LOOP),
+)
+
+
+@pytest.fixture
+def places(tmp_path, monkeypatch):
+    """A cache, a VAE, and toy eyes."""
+    monkeypatch.setitem(config.SIZES, "tiny", tiny)
+    monkeypatch.setattr(judge, "FaceFinder", ToyFinder)
+    monkeypatch.setattr(
+        identity, "embedding", lambda image: 1 + image.mean((0, 1)).repeat(43)[:128]
+    )
+    torch.manual_seed(0)
+    checkpoint.save(tmp_path / "vae", "vae", tiny(), arrays(VAE(tiny())))
+    return write_cache(tmp_path / "cache", write_track), tmp_path / "vae", tmp_path / "out"
+
+
+def test_every_variant_is_trained_without_its_part_and_measured_once(places, monkeypatch):
+    cache, vae, out = places
+    (out.parent / "settings.json").write_text(config.to_json(SETTINGS))
+    ablate.main(cache, vae, out, out.parent / "settings.json", None, 1)
+    found = json.loads((out / "ablation.json").read_text())
+    assert {name: len(rows) for name, rows in found["variants"].items()} == dict.fromkeys(
+        ablate.VARIANTS, 2
+    )
+    for name, variant in ablate.VARIANTS.items():
+        trained = ablate.Run(name, 1, out)
+        assert load_echo(trained.folder / "checkpoint").config.without == variant.without
+        settings = json.loads((trained.folder / "training.json").read_text())
+        assert settings["window_blocks"] == variant.window_blocks
+        assert settings["user_dropout"] == (0.1 if variant.listens else 1.0)
+        assert settings["loop"]["seed"] == 1
+    full, other_seed = found["variants"][FULL]
+    assert full != other_seed and "mouth_r" in full and "static_face" in found["others"]
+    assert (out / "ablation.png").exists() and "without SDCM" in (out / "ablation.md").read_text()
+
+    for module in (stage1, stage2):
+        monkeypatch.setattr(module, "train", lambda *_: pytest.fail("trained again"))
+    again = json.loads((out / "ablation.json").read_text())
+    ablate.main(cache, vae, out, out.parent / "settings.json", None, 1)
+    assert json.loads((out / "ablation.json").read_text()) == again
+
+
+def test_signs_are_compared_only_beyond_the_spread():
+    better, worse = PAPER[FULL]["rpcc_exp"], PAPER["without LPE"]["rpcc_exp"]
+    assert worse > better
+    results = {FULL: [{"rpcc_exp": 0.10}, {"rpcc_exp": 0.12}]}
+
+    def mark(*values):
+        rows = [{"rpcc_exp": value} for value in values]
+        return agreement({**results, "without LPE": rows}, "without LPE", "rpcc_exp")
+
+    assert mark(0.20, 0.21) == "=" and mark(0.01, 0.02) == "≠" and mark(0.11, 0.13) == "~"
+    assert agreement(results, FULL, "rpcc_exp") == ""
+    assert spread(results[FULL], "rpcc_exp") == pytest.approx((0.11, np.std([0.10, 0.12], ddof=1)))
+    table = markdown({**results, "2 s window": results[FULL]}, {"static_face": {}}, {"seeds": 2})
+    assert "| 2 s window | 0.110 ± 0.014 |" in table and "| static_face | – |" in table

@@ -1,0 +1,94 @@
+"""Many blocks heard in one pass are what they are one by one."""
+
+import numpy as np
+import pytest
+import torch
+
+from tests.sizes import tiny
+from training.data import Track
+from training.hearing import hear, heard_blocks
+from visavis.contract import lcu_state
+from visavis.nn.echo import Echo
+
+CONFIG = tiny()
+BLOCKS = 23  # two memory tokens and some
+
+
+@pytest.fixture(scope="module")
+def echo():
+    torch.manual_seed(0)
+    return Echo(CONFIG).eval()
+
+
+@pytest.fixture(scope="module")
+def users(tmp_path_factory):
+    """Two people of random latents and features."""
+    generator, found = np.random.default_rng(0), []
+    for _ in range(2):
+        folder = tmp_path_factory.mktemp("track")
+        frames = BLOCKS * CONFIG.block_frames
+        width = (CONFIG.audio.feature_frames, CONFIG.audio.feature_width)
+        np.save(folder / "latents.npy", generator.standard_normal((frames, *CONFIG.latent_shape)))
+        np.save(folder / "user_features.npy", generator.standard_normal((BLOCKS, *width)))
+        found.append(Track(folder, folder))
+    return found
+
+
+@torch.no_grad()
+def one_by_one(echo, users):
+    """f_pu of all blocks, as a server computes it."""
+    frames, found = CONFIG.block_frames, []
+    state = [torch.zeros(len(users), *spec.dims) for spec in lcu_state(CONFIG)]
+    for block in range(BLOCKS):
+        before = slice(max(0, block - 1) * frames, max(1, block) * frames)
+        features = np.stack([user.user_features[block] for user in users])
+        latents = np.stack([user.latents[before] for user in users])
+        user_tokens, *state = echo.lcu_encoder(
+            torch.from_numpy(features).float(),
+            torch.from_numpy(latents).float(),
+            torch.full((len(users), 2), float(block > 0)),
+            torch.full((len(users), 1), block),
+            *state,
+        )
+        found.append(user_tokens)
+    return torch.stack(found, dim=1)
+
+
+def test_all_at_once_is_one_by_one(echo, users):
+    whole = one_by_one(echo, users)
+    with torch.no_grad():
+        at_once = hear(echo, users, range(BLOCKS), BLOCKS)
+    torch.testing.assert_close(at_once, whole, rtol=1e-4, atol=1e-4)
+
+
+def test_answers_and_gradients_do_not_depend_on_what_is_learned(echo, users):
+    expected = one_by_one(echo, users)[:, -2:]
+    for learned in (0, 3, BLOCKS):
+        heard = hear(echo, users, range(BLOCKS), 2, learned_blocks=learned)
+        torch.testing.assert_close(heard, expected, rtol=1e-4, atol=1e-4)
+        echo.zero_grad()
+        heard.square().sum().backward()
+        scans = echo.lcu_encoder.perception.audio_scan.project.weight.grad
+        assert (scans is not None and bool(scans.any())) == (learned > 0)
+        assert echo.lcu_encoder.context_memory.pool.weight.grad.any()
+
+
+def test_a_window_forgets_what_was_before_it(echo, users):
+    window = heard_blocks(echo, BLOCKS - 1, window_blocks=4)
+    assert window == range(BLOCKS - 4, BLOCKS)
+    with torch.no_grad():
+        short = hear(echo, users, window, 1)
+        whole = hear(echo, users, heard_blocks(echo, BLOCKS - 1), 1)
+        forgetful = [Track(user.folder, user.partner) for user in users]
+        for user in forgetful:
+            features = np.array(user.user_features)
+            features[: BLOCKS - 4] = 7.0
+            user.__dict__["user_features"] = features
+        assert torch.equal(hear(echo, forgetful, window, 1), short)
+        assert not torch.allclose(hear(echo, forgetful, range(BLOCKS), 1), whole)
+
+
+def test_a_window_may_begin_before_the_conversation(echo, users):
+    with torch.no_grad():
+        heard = hear(echo, users, heard_blocks(echo, 1, window_blocks=4), 1)
+    assert heard.isfinite().all()

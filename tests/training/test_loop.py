@@ -1,0 +1,62 @@
+"""A run's steps do not depend on how its batches are spread, and it leaves something to look at."""
+
+import json
+
+import numpy as np
+import torch
+from accelerate import debug_launcher
+from accelerate.state import AcceleratorState
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from training.film import read_frames
+from training.loop import Loop, LoopConfig, averaged_weights
+
+
+def run(folder, accumulate):
+    """Five steps of a small regression on random batches."""
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.Tanh(), torch.nn.Linear(8, 1))
+    config = LoopConfig(steps=5, accumulate=accumulate, warmup_steps=1, report_every=1)
+    loop = Loop(folder, model, config)
+
+    def losses():
+        x = torch.randn(16, 4)
+        return {"loss": (loop.model(x) - x.sum(1, keepdim=True)).square().mean()}
+
+    for _ in loop:
+        loop.update(losses)
+    return loop
+
+
+def weights(folder):
+    return torch.cat([w.flatten() for w in averaged_weights(folder)[0].values()])
+
+
+def in_each_process(folder):
+    AcceleratorState._reset_state(reset_partial_state=True)  # the parent was alone
+    run(folder, 1)
+
+
+def test_two_processes_step_as_one_that_accumulates_two_batches(tmp_path):
+    run(tmp_path / "one", 2)
+    debug_launcher(in_each_process, (tmp_path / "two",), num_processes=2)
+    run(tmp_path / "single", 1)
+    torch.testing.assert_close(weights(tmp_path / "two"), weights(tmp_path / "one"))
+    assert not torch.allclose(weights(tmp_path / "single"), weights(tmp_path / "one"))
+    lines = (tmp_path / "two" / "log.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in lines] == [1, 2, 3, 4, 5]  # of one process
+
+
+def test_tensorboard_shows_curves_pictures_and_films(tmp_path):
+    loop = run(tmp_path, 1)
+    frames = np.zeros((10, 16, 32, 3), np.uint8)
+    frames[5:, :, :16] = 200
+    loop.show("sheet", frames[9])
+    loop.film("talk", frames)
+    loop.board.flush()
+    events = EventAccumulator(str(tmp_path)).Reload()
+    assert [event.step for event in events.Scalars("loss")] == [1, 2, 3, 4, 5]
+    assert set(events.Tags()["images"]) == {"sheet", "talk"}
+    assert events.Images("talk")[0].encoded_image_string.startswith(b"GIF89a")
+    film = list(read_frames(tmp_path / "samples" / "talk_000005.mp4"))
+    assert len(film) == 10 and film[9][8, 4].mean() > 150 > film[0][8, 4].mean()

@@ -1,0 +1,109 @@
+"""This is where the LCU hears conversations that are already known, many blocks in one pass.
+
+When serving, blocks come one by one and the LCU's state goes from each to the next. In training all
+of a conversation is there: the scans take long pieces at once, and only the blocks that are asked
+about are understood. What comes out is the same, which is a test; it is cheap enough to hear every
+conversation from its beginning, so that the memory learns what it is for.
+
+Legend: B conversations, n blocks, F block frames, K tokens a frame, D width, A audio feature
+frames, C h w latents.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from training.data import Track
+from visavis.contract import lcu_state
+from visavis.nn.echo import Echo
+
+PIECE_BLOCKS = 2  # in one pass: what a scan costs a frame grows with its length
+
+
+def heard_blocks(echo: Echo, last: int, window_blocks: int | None = None) -> range:
+    """The blocks that count for block `last`: as many as the memory holds, or the window's.
+
+    A window may begin before its conversation does; nobody is there then.
+    """
+    if window_blocks is not None:
+        return range(last + 1 - window_blocks, last + 1)
+    lcu = echo.config.lcu
+    return range(max(0, last + 1 - lcu.memory_tokens * lcu.memory_stride_blocks), last + 1)
+
+
+def hear(
+    echo: Echo,
+    users: Sequence[Track],
+    blocks: range,
+    answers: int,
+    *,
+    learned_blocks: int = 0,
+    half: bool = False,
+) -> Tensor:
+    """f_pu (B, answers, F, K, D) of the last `answers` of the blocks, all before them heard.
+
+    Gradients reach perception through the last `learned_blocks` alone; pooling for the memory and
+    what understands it learn from all blocks. `half` computes in bfloat16 where it is safe.
+    """
+    device = echo.device
+    states = [torch.zeros(len(users), *spec.dims, device=device) for spec in lcu_state(echo.config)]
+    scans, (memory, summary) = states[:2], states[2:]
+    lcu, found = echo.lcu_encoder, []
+    learns_from = blocks.stop - learned_blocks if torch.is_grad_enabled() else blocks.stop
+    for piece in _pieces(blocks, learns_from):
+        with torch.set_grad_enabled(piece.start >= learns_from), half_precision(device, half):
+            perceived, *scans = lcu.perception(*_inputs(echo, users, piece), *scans)
+        with half_precision(device, half):
+            for offset, block in enumerate(piece):
+                index = torch.full((len(users), 1), block, device=device)
+                now = perceived.unflatten(1, (len(piece), -1))[:, offset]
+                memory, summary = lcu.context_memory(now, memory, summary, index)
+                if block >= blocks.stop - answers:
+                    found.append(lcu.understand(now, memory, summary))
+    return torch.stack(found, dim=1)
+
+
+def half_precision(device: torch.device, enabled: bool = True) -> torch.autocast:
+    """bfloat16 where it is safe.
+
+    A pass with gradients and one without must not share one such context: casts of weights are
+    kept, and those made without gradients would be used by both.
+    """
+    return torch.autocast(device.type, torch.bfloat16, enabled)
+
+
+def _pieces(blocks: range, border: int) -> list[range]:
+    """Ranges of at most `PIECE_BLOCKS` blocks, none of which crosses the border."""
+    parts = (
+        range(blocks.start, min(border, blocks.stop)),
+        range(max(border, blocks.start), blocks.stop),
+    )
+    return [part[n : n + PIECE_BLOCKS] for part in parts for n in range(0, len(part), PIECE_BLOCKS)]
+
+
+def _inputs(echo: Echo, users: Sequence[Track], blocks: range) -> tuple[Tensor, Tensor, Tensor]:
+    """Voices (B, n·F, D), faces (B, n·F, C, h, w) of the block before, and who is there."""
+    frames, device = echo.config.block_frames, echo.device
+    voices = np.stack([_padded(user.user_features, blocks) for user in users])
+    voices = voices[:, :, -frames:].reshape(len(users), len(blocks) * frames, -1)
+    faces = np.stack([_padded(user.latents, _frames_before(blocks, frames)) for user in users])
+    there = torch.tensor([float(block > 0) for block in blocks]).repeat_interleave(frames)
+    valid = there[None, :, None].expand(len(users), -1, 2)
+    tensors = torch.from_numpy(voices).float(), torch.from_numpy(faces).float(), valid
+    voice, face, valid = (tensor.to(device) for tensor in tensors)
+    return voice, face, valid
+
+
+def _frames_before(blocks: range, frames: int) -> range:
+    return range((blocks.start - 1) * frames, (blocks.stop - 1) * frames)
+
+
+def _padded(array: np.ndarray, rows: range) -> np.ndarray:
+    """Rows of an array; zeros where there are none, before its beginning."""
+    known = array[max(0, rows.start) : max(0, rows.stop)]
+    missing = np.zeros((len(rows) - len(known), *array.shape[1:]), array.dtype)
+    return np.concatenate([missing, known])

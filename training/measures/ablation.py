@@ -1,0 +1,169 @@
+"""This is where an ablation becomes a table beside ECHO's, and plots.
+
+Results are rows of figures, by variant and, within one, a row a seed.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+
+from training.measures.figures import GROUPS, Figure
+
+matplotlib.use("Agg")
+
+import matplotlib.pyplot as plt  # after its backend is chosen
+
+Row = Mapping[str, float]
+Results = Mapping[str, Sequence[Row]]
+FULL = "full"
+
+# ECHO's table (arXiv 2603.17427, main and ablation results) in our nearest figures. They are other
+# measures on other data: only the sign of a difference to the full network compares.
+PAPER: Mapping[str, Mapping[str, float]] = {
+    name: dict(
+        zip(
+            (
+                "rpcc_exp",
+                "sid_pooled_exp",
+                "variance_exp",
+                "fd_effnetlite0",
+                "identity_similarity",
+                "lip_sync_distance",
+                "lip_sync_confidence",
+            ),
+            values,
+            strict=True,
+        )
+    )
+    for name, values in {
+        FULL: (0.109, 2.631, 1.543, 19.877, 0.825, 7.899, 6.701),
+        "without LPE": (0.131, 2.392, 1.316, 20.864, 0.816, 7.925, 6.691),
+        "without HBCU": (0.129, 2.499, 1.397, 20.518, 0.820, 7.908, 6.683),
+        "without LAU": (0.124, 2.558, 1.486, 20.083, 0.827, 7.914, 6.689),
+        "without SDCM": (0.119, 2.601, 1.519, 21.857, 0.809, 8.009, 6.572),
+    }.items()
+}
+# What the paper does not have, and says more of this corpus.
+OURS = ("mouth_r", "mouth_amplitude", "emotion_agreement", "reaction_r", "rpcc_pose")
+FIGURES: dict[str, Figure] = {f.name: f for figures in GROUPS.values() for f in figures}
+
+
+def spread(rows: Sequence[Row], name: str) -> tuple[float, float] | None:
+    """Mean and standard deviation of a figure over seeds; None where a run has none."""
+    values = [row[name] for row in rows if name in row]
+    if len(values) < len(rows) or not values:
+        return None
+    return float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
+
+
+def agreement(results: Results, name: str, figure: str) -> str:
+    """Whether a variant differs from the full network as in the paper.
+
+    "=" the same sign, "≠" the other, "~" a difference within the spread of both; empty where the
+    paper says nothing.
+    """
+    if figure not in PAPER.get(name, {}) or name == FULL:
+        return ""
+    ours, full = spread(results[name], figure), spread(results[FULL], figure)
+    if ours is None or full is None:
+        return ""
+    difference = ours[0] - full[0]
+    if abs(difference) <= np.hypot(ours[1], full[1]):
+        return "~"
+    theirs = PAPER[name][figure] - PAPER[FULL][figure]
+    return "=" if difference * theirs > 0 else "≠"
+
+
+def markdown(results: Results, others: Mapping[str, Row], facts: Mapping[str, object]) -> str:
+    """A row a variant, mean ± deviation over seeds, the paper's differences and what is what."""
+    rows = [row for rows in results.values() for row in rows]
+    names = [n for n in (*PAPER[FULL], *OURS) if any(n in row for row in rows)]
+    head = ["", *(f"{name} {FIGURES[name].better}".strip() for name in names)]
+    lines = [head, ["---", *["---:"] * len(names)]]
+    for system, row in others.items():
+        lines.append([system, *(f"{row[n]:z.3f}" if n in row else "–" for n in names)])
+    for name, found in results.items():
+        cells = []
+        for figure in names:
+            known = spread(found, figure)
+            mark = agreement(results, name, figure)
+            cells.append(
+                "–" if known is None else f"{known[0]:z.3f} ± {known[1]:.3f} {mark}".strip()
+            )
+        lines.append([name, *cells])
+    table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    said = ", ".join(f"{name}: {fact}" for name, fact in facts.items())
+    marks = (
+        "`=` the difference to the full network has the sign of ECHO's table, `≠` it has the "
+        "other, `~` it is within the spread over seeds."
+    )
+    legend = "\n".join(f"- `{name}`: {FIGURES[name].meaning}" for name in names)
+    return "\n\n".join(["# Ablation", said, table, marks, legend]) + "\n"
+
+
+def plot(results: Results, others: Mapping[str, Row], path: Path) -> None:
+    """A panel a figure: every seed a dot, the mean a bar, other systems dotted lines."""
+    rows = [row for rows in results.values() for row in rows]
+    names = [n for n in (*PAPER[FULL], *OURS) if any(n in row for row in rows)]
+    columns = 4
+    shape = (-(-len(names) // columns), columns)
+    figure, axes = plt.subplots(*shape, figsize=(15, 0.6 + 2.6 * shape[0]), squeeze=False)
+    for axis, name in zip(axes.flat, names, strict=False):
+        for place, found in enumerate(results.values()):
+            values = [row.get(name, np.nan) for row in found]
+            axis.barh(place, np.mean(values), color="0.8")
+            axis.plot(values, [place] * len(values), "o", color="C0", markersize=4)
+        for n, (system, row) in enumerate(others.items()):
+            if name in row:
+                axis.axvline(row[name], color=f"C{n + 1}", linestyle=":", label=system)
+        axis.set_yticks(range(len(results)), list(results) if axis in axes[:, 0] else [])
+        axis.invert_yaxis()
+        axis.set_title(f"{name}  {FIGURES[name].better}", fontsize=9)
+        axis.tick_params(labelsize=8)
+    axes[0, 0].legend(fontsize=7)
+    for axis in axes.flat[len(names) :]:
+        axis.axis("off")
+    _write(figure, path)
+
+
+def plot_reach(results: Results, path: Path) -> None:
+    """Likeness of reactions by how far back lies what they depend on: a line a variant."""
+    row = results[FULL][0]
+    ages = [name.removeprefix("reach_count_") for name in row if name.startswith("reach_count_")]
+    figure, axis = plt.subplots(figsize=(8, 4.5))
+    for name, found in results.items():
+        known = [spread(found, f"reach_{age}") or (np.nan, np.nan) for age in ages]
+        means, deviations = (np.array(side) for side in zip(*known, strict=True))
+        axis.errorbar(range(len(ages)), means, deviations, marker="o", capsize=3, label=name)
+    counts = [int(row[f"reach_count_{age}"]) for age in ages]
+    labels = [f"{age} s\n{count} reactions" for age, count in zip(ages, counts, strict=True)]
+    axis.set_xticks(range(len(ages)), labels, fontsize=8)
+    axis.set_xlabel("how far back lies what the reaction depends on")
+    axis.set_ylabel("likeness to the true reactions, r")
+    axis.legend(fontsize=8)
+    _write(figure, path)
+
+
+def _write(figure: plt.Figure, path: Path) -> None:  # type: ignore[name-defined]
+    figure.tight_layout()
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
+
+
+def write(
+    out: Path, results: Results, others: Mapping[str, Row], facts: Mapping[str, object]
+) -> str:
+    """All figures, the table and the plots of what is finished; returns the table."""
+    everything = {**facts, "others": others, "variants": results, "paper": PAPER}
+    (out / "ablation.json").write_text(json.dumps(everything, indent=2) + "\n")
+    table = markdown(results, others, facts)
+    (out / "ablation.md").write_text(table)
+    plot(results, others, out / "ablation.png")
+    if any(name.startswith("reach_count_") for name in results[FULL][0]):
+        plot_reach(results, out / "reach.png")
+    return table
