@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from training.batches import BlockBatch, Place, batch_of
-from training.hearing import half_precision
+from training.precision import half_precision
 from training.rollout import fixed_masks
 from visavis.nn.echo import Echo
 from visavis.sampler import context

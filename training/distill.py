@@ -32,10 +32,11 @@ from tqdm import tqdm
 from training.batches import BlockBatch, Place, batch_of
 from training.data import Track, tracks
 from training.denoising import Conditions, ContextConfig, denoise, roughen
-from training.hearing import half_precision, hear
+from training.hearing import hear
 from training.latents import cache_latents
 from training.loop import Loop, LoopConfig
 from training.losses import FlowConfig, flow_loss
+from training.precision import half_precision
 from training.rollout import RolloutConfig, block_noise, rollout, stack
 from training.stage1 import film, finish
 from training.stage2 import report

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from training.data import Track
+from training.precision import half_precision
 from visavis.contract import lcu_state
 from visavis.nn.echo import Echo
 
@@ -65,15 +66,6 @@ def hear(
                 if block >= blocks.stop - answers:
                     found.append(lcu.understand(now, memory, summary))
     return torch.stack(found, dim=1)
-
-
-def half_precision(device: torch.device, enabled: bool = True) -> torch.autocast:
-    """bfloat16 where it is safe.
-
-    A pass with gradients and one without must not share one such context: casts of weights are
-    kept, and those made without gradients would be used by both.
-    """
-    return torch.autocast(device.type, torch.bfloat16, enabled)
 
 
 def _pieces(blocks: range, border: int) -> list[range]:

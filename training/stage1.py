@@ -27,10 +27,10 @@ from training.denoising import (
     denoise,
     previous_latents,
 )
-from training.hearing import half_precision
 from training.latents import cache_latents, decode
 from training.loop import Loop, LoopConfig, averaged_weights
 from training.losses import FlowConfig, flow_loss, noisy
+from training.precision import half_precision
 from training.probe import correlation, fit_probe
 from training.rollout import RolloutConfig, rollout
 from training.streaming import training_pool

@@ -25,11 +25,12 @@ from torch import Tensor
 from training.batches import Place, batch_of, draw_reference
 from training.data import Track, tracks
 from training.denoising import Conditions, ContextConfig, denoise, previous_latents
-from training.hearing import half_precision, hear, heard_blocks
+from training.hearing import hear, heard_blocks
 from training.latents import cache_latents
 from training.loop import Loop, LoopConfig
 from training.losses import FlowConfig, flow_loss, noisy, swap_loss
 from training.measures.baselines import others
+from training.precision import half_precision
 from training.rollout import RolloutConfig, rollout
 from training.stage1 import LISTENING_PARTS, film, finish, lip_report
 from training.streaming import training_pool

@@ -36,6 +36,7 @@ from training.data import Track, tracks
 from training.latents import cache_latents, decode
 from training.measures.figures import GROUPS, Figure
 from training.measures.judge import Judge
+from training.measures.montage import captioned
 from training.measures.report import ABSENT
 from training.measures.row import missing
 from training.measures.system import System, portraits
@@ -223,15 +224,6 @@ def plot(truth: Row, rows: Mapping[Setting, Row], path: Path) -> None:
     figure.tight_layout()
     figure.savefig(path, dpi=110)
     plt.close(figure)
-
-
-def captioned(strip: np.ndarray, caption: str) -> np.ndarray:
-    """A strip of pictures (H, W, 3) uint8 with its name written into its lower left corner."""
-    picture, place = np.ascontiguousarray(strip).copy(), (8, len(strip) - 8)
-    for color, width in (((0, 0, 0), 4), ((255, 255, 255), 1)):
-        font = cv2.FONT_HERSHEY_SIMPLEX
-        cv2.putText(picture, caption, place, font, 0.6, color, width, cv2.LINE_AA)
-    return picture
 
 
 def contact_sheet(strips: Mapping[str, Sequence[np.ndarray]]) -> np.ndarray:

@@ -24,12 +24,12 @@ import typer
 from torch import Tensor
 
 from training.data import images_of, pictures
-from training.hearing import half_precision
 from training.latents import encoder_digest
 from training.loop import Loop, LoopConfig, averaged_weights
 from training.measures.efficientnet_lite import efficientnet_lite0
 from training.measures.picture import tap_distance
 from training.pictures import EYES, MOUTH, Pool, details, draw
+from training.precision import half_precision
 from visavis import checkpoint
 from visavis import config as configs
 from visavis.config import SIZES, EchoConfig

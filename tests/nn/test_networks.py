@@ -1,5 +1,7 @@
 """Every network keeps its contract, and the paper's separations hold in it."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -11,7 +13,7 @@ from visavis.config import nano, pico
 from visavis.contract import contracts
 from visavis.nn.echo import Echo
 from visavis.nn.perception import serpentine_order
-from visavis.nn.sdcm import SDCM
+from visavis.nn.sdcm import SDCM, EntangledCrossAttention
 
 CONFIG = tiny()
 
@@ -56,6 +58,62 @@ def test_a_dropped_condition_changes_nothing(networks):
         before = run(networks["sdcm_denoiser"], inputs)
         changed = inputs | {name: example(contract.input(name), 1, seed=9)}
         torch.testing.assert_close(run(networks["sdcm_denoiser"], changed), before)
+
+
+def test_a_dropped_user_takes_the_due_emotion_along(networks):
+    """Guidance by the user strengthens all that the LCU says, c_emo included."""
+    contract = contracts(CONFIG)["sdcm_denoiser"]
+    inputs = {spec.name: example(spec, 1) for spec in contract.inputs}
+    inputs["condition_mask"] = torch.tensor([[1.0, 0.0]])
+    other = inputs | {"affect_tokens": example(contract.input("affect_tokens"), 1, seed=9)}
+    before, after = (run(networks["sdcm_denoiser"], given) for given in (inputs, other))
+    torch.testing.assert_close(after, before)
+
+
+# What a network without a part must not mind: its inputs, and where its own state stays.
+BLIND = {
+    "understanding": ("lcu_encoder", ("memory", "memory_summary")),
+    "affect": ("sdcm_denoiser", ("affect_tokens",)),
+    "perception": ("lcu_encoder", ("audio_scan_state", "video_scan_state")),
+}
+
+
+@pytest.mark.parametrize("part", BLIND)
+def test_without_a_part_its_inputs_do_not_matter(part):
+    name, blind = BLIND[part]
+    whole, reduced = (random_networks(replace(CONFIG, without=w))[name] for w in ((), (part,)))
+    contract = contracts(CONFIG)[name]
+    inputs = {spec.name: example(spec, 1) for spec in contract.inputs}
+    if name == "sdcm_denoiser":
+        inputs["condition_mask"].fill_(1.0)
+    other = inputs | {spec: example(contract.input(spec), 1, seed=9) for spec in blind}
+    assert not torch.equal(run(whole, inputs)[0], run(whole, other)[0])
+    torch.testing.assert_close(run(reduced, other)[0], run(reduced, inputs)[0])
+
+
+def test_without_perception_only_what_is_remembered_reaches_the_denoiser():
+    lcu = random_networks(replace(CONFIG, without=("perception",)))["lcu_encoder"]
+    contract = contracts(CONFIG)["lcu_encoder"]
+    inputs = {spec.name: example(spec, 1) for spec in contract.inputs}
+    tokens, _, _, memory, summary = run(lcu, inputs)
+    later = lcu.understand(torch.randn_like(tokens), memory, summary)  # pyright: ignore
+    torch.testing.assert_close(later, tokens)
+
+
+def test_entangled_attention_lets_the_user_reach_the_lips():
+    torch.manual_seed(0)
+    entangled = EntangledCrossAttention(CONFIG).eval()
+    width, tokens, frames = CONFIG.denoiser.width, CONFIG.token_grid**2, CONFIG.block_frames
+    h, audio = torch.randn(1, frames, tokens, width), torch.randn(1, frames, 6, width)
+    everywhere, nowhere = torch.ones(1, 1, tokens, 1), torch.zeros(1, 1, tokens, 1)
+    users = torch.randn(2, 1, frames * 5, CONFIG.lcu.width)
+    one, other = (entangled(h, user, audio, everywhere, nowhere) for user in users)
+    assert (one != other).any(dim=-1).all()
+
+
+def test_an_unknown_part_cannot_be_left_out():
+    with pytest.raises(ValueError, match=r"without: got \['lips'\], expected some of"):
+        replace(CONFIG, without=("lips",))
 
 
 def test_an_untrained_avatar_is_its_portrait():

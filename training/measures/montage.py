@@ -35,6 +35,15 @@ def side_by_side(videos: Mapping[str, np.ndarray]) -> np.ndarray:
     return np.concatenate(rows, axis=1)
 
 
+def captioned(strip: np.ndarray, caption: str) -> np.ndarray:
+    """A strip of pictures (H, W, 3) uint8 with its name written into its lower left corner."""
+    picture, place = np.ascontiguousarray(strip).copy(), (8, len(strip) - 8)
+    for color, width in (((0, 0, 0), 4), ((255, 255, 255), 1)):
+        font = cv2.FONT_HERSHEY_SIMPLEX
+        cv2.putText(picture, caption, place, font, 0.6, color, width, cv2.LINE_AA)
+    return picture
+
+
 def conversation_audio(voices: Path, track: Track, frames: int) -> np.ndarray | None:
     """(samples,) float32: both voices of a track's conversation, mixed; None where there are none.
 
