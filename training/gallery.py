@@ -1,11 +1,11 @@
 """This is where generated videos become a gallery: short films, and the moments that viewers mind.
 
-    python -m training.gallery --cache CACHE --videos FOLDER --out docs/gallery [--voices CORPUS/test]
+    python -m training.gallery --cache CACHE --videos FOLDER --out docs/gallery [--voices TEST]
 
 FOLDER has a video for each held-out track, `conversation_0007/a.mp4`, as `training.evaluate` keeps
 them (`OUT/videos/echo`) and `training.served` films them. Of some people a few seconds around a
-change of turns become `NAME.mp4`, the user beside the avatar, with both voices. Beside it `NAME.jpg`
-shows, frame by frame, the true video above the generated one where faults are easiest seen: lips
+change of turns become `NAME.mp4`, the user beside the avatar, with both voices. `NAME.jpg` beside
+it shows, frame by frame, the true video above the generated one where faults are easiest seen: lips
 that meet on P, B or M, the beginning of a turn, a reaction, and the seam of two blocks.
 
 Legend: T frames, H W pixels.
