@@ -219,8 +219,11 @@ def train(cache: Path, vae: Path, teacher: Path, run: Path, settings: Distillati
         if loop.due(settings.report_every):
             loop.log(**report(loop.averaged, pool, held_out))
             film(loop, vae, held_out[0], with_user=True)
-    figures = report(loop.averaged, pool, held_out)
-    return loop.conclude(lambda: finish(run, student, loop.step, figures))
+
+    def write() -> Path:
+        return finish(run, student, loop.step, report(loop.averaged, pool, held_out))
+
+    return loop.conclude(write)
 
 
 def main(cache: Path, vae: Path, teacher: Path, run: Path, config: Path, threads: int = 2) -> None:

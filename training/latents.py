@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from accelerate import PartialState
 from torch import Tensor
 from tqdm import tqdm
 
@@ -23,15 +24,16 @@ DIGEST_FILE = "latents.sha256"
 
 
 def cache_latents(cache: Path, vae_folder: Path) -> None:
-    """Encode every track that does not yet have latents of this VAE."""
+    """Encode every track that does not yet have latents of this VAE; one process does."""
     digest = encoder_digest(vae_folder)
-    todo = [t for split in SPLITS for t in tracks(cache, split) if _digest(t) != digest]
-    if not todo:
-        return
-    vae = load_vae(vae_folder).to(memory_format=torch.channels_last)  # pyright: ignore
-    for track in tqdm(todo, unit="track", desc="latents"):
-        np.save(track.folder / "latents.npy", encode(vae, track.frames))
-        (track.folder / DIGEST_FILE).write_text(digest)
+    with PartialState().main_process_first():
+        todo = [t for split in SPLITS for t in tracks(cache, split) if _digest(t) != digest]
+        if not todo:
+            return
+        vae = load_vae(vae_folder).to(memory_format=torch.channels_last)  # pyright: ignore
+        for track in tqdm(todo, unit="track", desc="latents"):
+            np.save(track.folder / "latents.npy", encode(vae, track.frames))
+            (track.folder / DIGEST_FILE).write_text(digest)
 
 
 def encoder_digest(vae_folder: Path) -> str:

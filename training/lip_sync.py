@@ -154,9 +154,13 @@ def train(cache: Path, run: Path, settings: LipSyncTraining) -> Path:
         loop.update(losses)
         if loop.due(settings.report_every):
             loop.log(**trust(loop.averaged, held_out))
-    model.load_state_dict(averaged_weights(run)[0])
-    rounded = {name: round(value, 4) for name, value in trust(model, held_out).items()}
-    return save(run / "checkpoint", model, step=loop.step, metrics=rounded)
+
+    def write() -> Path:
+        model.load_state_dict(averaged_weights(run)[0])
+        rounded = {name: round(value, 4) for name, value in trust(model, held_out).items()}
+        return save(run / "checkpoint", model, step=loop.step, metrics=rounded)
+
+    return loop.conclude(write)
 
 
 def _long_enough(pool: Sequence[Talk], settings: LipSyncTraining) -> list[Talk]:

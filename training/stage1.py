@@ -128,8 +128,12 @@ def train(
         if loop.due(settings.report_every):
             loop.log(**lip_report(loop.averaged, pool, held_out, with_user=False))
             film(loop, vae, held_out[0], with_user=False)
-    figures = lip_report(loop.averaged, pool, held_out, with_user=False)
-    return loop.conclude(lambda: finish(run, echo, loop.step, figures))
+
+    def write() -> Path:
+        figures = lip_report(loop.averaged, pool, held_out, with_user=False)
+        return finish(run, echo, loop.step, figures)
+
+    return loop.conclude(write)
 
 
 def film(loop: Loop[Echo], vae: Path, track: Track, *, with_user: bool) -> None:

@@ -159,8 +159,11 @@ def train(
         if loop.due(settings.report_every):
             loop.log(**report(loop.averaged, pool, held_out))
             film(loop, vae, held_out[0], with_user=True)
-    figures = report(loop.averaged, pool, held_out)
-    return loop.conclude(lambda: finish(run, echo, loop.step, figures))
+
+    def write() -> Path:
+        return finish(run, echo, loop.step, report(loop.averaged, pool, held_out))
+
+    return loop.conclude(write)
 
 
 def report(echo: Echo, pool: Sequence[Track], held_out: list[Track]) -> dict[str, float]:
