@@ -95,7 +95,8 @@ def test_without_perception_only_what_is_remembered_reaches_the_denoiser():
     lcu = random_networks(replace(CONFIG, without=("perception",)))["lcu_encoder"]
     contract = contracts(CONFIG)["lcu_encoder"]
     inputs = {spec.name: example(spec, 1) for spec in contract.inputs}
-    tokens, _, _, memory, summary = run(lcu, inputs)
+    found = list(run(lcu, inputs))
+    tokens, memory, summary = found[0], found[3], found[4]
     later = lcu.understand(torch.randn_like(tokens), memory, summary)  # pyright: ignore
     torch.testing.assert_close(later, tokens)
 

@@ -155,10 +155,11 @@ class EfficientNetLite0(nn.Module):
 def efficientnet_lite0() -> EfficientNetLite0:
     """The network with its published weights, frozen; FileNotFoundError without the package."""
     path = package_folder("picture features", PACKAGE, REQUIREMENT, "evaluate") / "models" / WEIGHTS
-    published = torch.load(path, map_location="cpu", weights_only=True)
-    network = EfficientNetLite0()
-    network.load_state_dict({_renamed(name): weight for name, weight in published.items()})
-    return network.requires_grad_(False).eval()
+    with torch.inference_mode(False):  # kept, and whoever asks next may want gradients through it
+        published = torch.load(path, map_location="cpu", weights_only=True)
+        network = EfficientNetLite0()
+        network.load_state_dict({_renamed(name): weight for name, weight in published.items()})
+        return network.requires_grad_(False).eval()
 
 
 def as_input(images: np.ndarray) -> Tensor:
