@@ -38,7 +38,7 @@ from training.loop import Loop, LoopConfig
 from training.losses import FlowConfig, flow_loss
 from training.precision import half_precision
 from training.rollout import RolloutConfig, block_noise, rollout, stack
-from training.stage1 import film, finish
+from training.stage1 import film, teach
 from training.stage2 import report
 from visavis import checkpoint
 from visavis import config as configs
@@ -214,16 +214,12 @@ def train(cache: Path, vae: Path, teacher: Path, run: Path, settings: Distillati
     def losses() -> dict[str, Tensor]:
         return {"loss": student_loss(student, draw_moments(heard, settings.batch), settings)}
 
-    for _ in loop:
-        loop.update(losses)
-        if loop.due(settings.report_every):
-            loop.log(**report(loop.averaged, pool, held_out))
-            film(loop, vae, held_out[0], with_user=True)
+    def figures(trained: Echo) -> dict[str, float]:
+        return report(trained, pool, held_out)
 
-    def write() -> Path:
-        return finish(run, student, loop.step, report(loop.averaged, pool, held_out))
-
-    return loop.conclude(write)
+    return teach(
+        loop, losses, figures, lambda: film(loop, vae, held_out[0], with_user=True), settings
+    )
 
 
 def main(cache: Path, vae: Path, teacher: Path, run: Path, config: Path, threads: int = 2) -> None:

@@ -43,6 +43,7 @@ from tqdm import tqdm
 from training.data import Track, tracks
 from training.identity import cosines, distances, embeddings
 from training.latents import cache_latents, decode
+from training.measures.report import save_plot
 from training.repeated import Repeated
 from training.rollout import RolloutConfig, rolled_blocks
 from visavis.config import FRAME_RATE_HZ
@@ -239,9 +240,7 @@ def plot(people: Sequence[Samples], mean: Changes, best: Mapping[str, float], pa
         axis.tick_params(labelsize=8)
     axes[0].legend(fontsize=8)
     axes[-1].set_xlabel("minutes")
-    figure.tight_layout()
-    figure.savefig(path, dpi=110)
-    plt.close(figure)
+    save_plot(figure, path)
 
 
 def write(

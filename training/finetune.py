@@ -116,10 +116,10 @@ def report(cache: Path, stages: Mapping[str, tuple[Path, Path]], out: Path) -> d
     out.mkdir(parents=True, exist_ok=True)
     found: dict[str, object] = {}
     sheet: list[np.ndarray] = []
+    loaded = {name: (load_vae(vae), load_echo(echo)) for name, (vae, echo) in stages.items()}
     for number, track in enumerate(tracks(cache, "test")):
         panes = {"true": np.asarray(track.frames)}
-        for name, (vae_folder, echo_folder) in stages.items():
-            decoder, echo = load_vae(vae_folder), load_echo(echo_folder)
+        for name, (decoder, echo) in loaded.items():
             talk = rollout(echo, [track], RolloutConfig(blocks=track.blocks, with_user=False))[0]
             panes[name] = decode(decoder, talk)
             through = decode(decoder, torch.from_numpy(track.latents[: len(talk)]).float())

@@ -9,10 +9,10 @@ first; stage 2 then teaches it to listen.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Protocol
 
 import numpy as np
 import torch
@@ -123,17 +123,41 @@ def train(
         heard = (torch.rand(settings.batch) >= settings.audio_dropout).float().to(loop.device)
         return {"loss": talking_loss(echo, places, nobody(config, heard), settings)}
 
+    def figures(trained: Echo) -> dict[str, float]:
+        return lip_report(trained, pool, held_out, with_user=False)
+
+    return teach(
+        loop, losses, figures, lambda: film(loop, vae, held_out[0], with_user=False), settings
+    )
+
+
+class Reported(Protocol):
+    """Settings of a run that reports from time to time."""
+
+    @property
+    def report_every(self) -> int:
+        """Steps between two reports."""
+        ...
+
+
+def teach(
+    loop: Loop[Echo],
+    losses: Callable[[], Mapping[str, Tensor]],
+    figures: Callable[[Echo], dict[str, float]],
+    show: Callable[[], None],
+    settings: Reported,
+) -> Path:
+    """Drive a run of Echo to its end and write the checkpoint folder `run/checkpoint`.
+
+    From time to time the `figures` of the averaged network are logged, and something is shown; the
+    last ones are the checkpoint's.
+    """
     for _ in loop:
         loop.update(losses)
         if loop.due(settings.report_every):
-            loop.log(**lip_report(loop.averaged, pool, held_out, with_user=False))
-            film(loop, vae, held_out[0], with_user=False)
-
-    def write() -> Path:
-        figures = lip_report(loop.averaged, pool, held_out, with_user=False)
-        return finish(run, echo, loop.step, figures)
-
-    return loop.conclude(write)
+            loop.log(**figures(loop.averaged))
+            show()
+    return loop.conclude(lambda: finish(loop.folder, loop.model, loop.step, figures(loop.averaged)))
 
 
 def film(loop: Loop[Echo], vae: Path, track: Track, *, with_user: bool) -> None:

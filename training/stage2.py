@@ -32,7 +32,7 @@ from training.losses import FlowConfig, flow_loss, noisy, swap_loss
 from training.measures.baselines import others
 from training.precision import half_precision
 from training.rollout import RolloutConfig, rollout
-from training.stage1 import LISTENING_PARTS, film, finish, lip_report
+from training.stage1 import LISTENING_PARTS, film, lip_report, teach
 from training.streaming import training_pool
 from visavis import checkpoint
 from visavis import config as configs
@@ -154,16 +154,12 @@ def train(
         places = draw_moment(pool, settings.conversations, settings.loss_blocks)
         return {"loss": conversation_loss(echo, places, settings)}
 
-    for _ in loop:
-        loop.update(losses)
-        if loop.due(settings.report_every):
-            loop.log(**report(loop.averaged, pool, held_out))
-            film(loop, vae, held_out[0], with_user=True)
+    def figures(trained: Echo) -> dict[str, float]:
+        return report(trained, pool, held_out)
 
-    def write() -> Path:
-        return finish(run, echo, loop.step, report(loop.averaged, pool, held_out))
-
-    return loop.conclude(write)
+    return teach(
+        loop, losses, figures, lambda: film(loop, vae, held_out[0], with_user=True), settings
+    )
 
 
 def report(echo: Echo, pool: Sequence[Track], held_out: list[Track]) -> dict[str, float]:

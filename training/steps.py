@@ -34,10 +34,10 @@ import typer
 
 from training.data import Track, tracks
 from training.latents import cache_latents, decode
-from training.measures.figures import GROUPS, Figure
+from training.measures.figures import BY_NAME, Figure
 from training.measures.judge import Judge
 from training.measures.montage import captioned
-from training.measures.report import ABSENT
+from training.measures.report import ABSENT, save_plot
 from training.measures.row import missing
 from training.measures.system import System, portraits
 from training.rollout import RolloutConfig, rollout
@@ -67,7 +67,6 @@ COLUMNS = (
 NUMBER = r"(\d+(?:\.\d+)?)"
 SYNTAX = re.compile(rf"([^=]+)=([^@]+)(?:@{NUMBER},{NUMBER})?")
 PLOTTED = ("mouth_r", "mouth_amplitude", "fd_effnetlite0")
-EXPLAINED: dict[str, Figure] = {f.name: f for figures in GROUPS.values() for f in figures}
 
 Row = Mapping[str, float]
 
@@ -174,7 +173,7 @@ def system(echo: Echo, vae: VAE, people: Sequence[Track], setting: Setting, bloc
 
 def known(rows: Sequence[Row]) -> list[Figure]:
     """The columns that there is anything to say in."""
-    return [EXPLAINED[name] for name in COLUMNS if any(name in row for row in rows)]
+    return [BY_NAME[name] for name in COLUMNS if any(name in row for row in rows)]
 
 
 def markdown(
@@ -218,12 +217,10 @@ def plot(truth: Row, rows: Mapping[Setting, Row], path: Path) -> None:
         axis.set_xscale("log", base=2)
         axis.set_xticks(steps, [str(count) for count in steps])
         axis.set_xlabel("steps")
-        axis.set_title(f"{name}  {EXPLAINED[name].better}", fontsize=9)
+        axis.set_title(f"{name}  {BY_NAME[name].better}", fontsize=9)
         axis.tick_params(labelsize=8)
     axes[0][0].legend(fontsize=8)
-    figure.tight_layout()
-    figure.savefig(path, dpi=110)
-    plt.close(figure)
+    save_plot(figure, path)
 
 
 def contact_sheet(strips: Mapping[str, Sequence[np.ndarray]]) -> np.ndarray:

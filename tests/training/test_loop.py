@@ -1,11 +1,13 @@
 """A run's steps do not depend on how its batches are spread, and it leaves something to look at."""
 
 import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import torch
-from accelerate import debug_launcher
-from accelerate.state import AcceleratorState
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from training.film import read_frames
@@ -32,14 +34,11 @@ def weights(folder):
     return torch.cat([w.flatten() for w in averaged_weights(folder)[0].values()])
 
 
-def in_each_process(folder):
-    AcceleratorState._reset_state(reset_partial_state=True)  # the parent was alone
-    run(folder, 1)
-
-
 def test_two_processes_step_as_one_that_accumulates_two_batches(tmp_path):
     run(tmp_path / "one", 2)
-    debug_launcher(in_each_process, (tmp_path / "two",), num_processes=2)
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    command = [*launch, "--nproc-per-node", "2", __file__, str(tmp_path / "two")]
+    subprocess.run(command, check=True, env={**os.environ, "ACCELERATE_USE_CPU": "true"})
     run(tmp_path / "single", 1)
     torch.testing.assert_close(weights(tmp_path / "two"), weights(tmp_path / "one"))
     assert not torch.allclose(weights(tmp_path / "single"), weights(tmp_path / "one"))
@@ -60,3 +59,7 @@ def test_tensorboard_shows_curves_pictures_and_films(tmp_path):
     assert events.Images("talk")[0].encoded_image_string.startswith(b"GIF89a")
     film = list(read_frames(tmp_path / "samples" / "talk_000005.mp4"))
     assert len(film) == 10 and film[9][8, 4].mean() > 150 > film[0][8, 4].mean()
+
+
+if __name__ == "__main__":
+    run(Path(sys.argv[1]), accumulate=1)

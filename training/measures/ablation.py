@@ -12,7 +12,8 @@ from pathlib import Path
 import matplotlib
 import numpy as np
 
-from training.measures.figures import GROUPS, Figure
+from training.measures.figures import BY_NAME
+from training.measures.report import save_plot
 
 matplotlib.use("Agg")
 
@@ -50,7 +51,6 @@ PAPER: Mapping[str, Mapping[str, float]] = {
 }
 # What the paper does not have, and says more of this corpus.
 OURS = ("mouth_r", "mouth_amplitude", "emotion_agreement", "reaction_r", "rpcc_pose")
-FIGURES: dict[str, Figure] = {f.name: f for figures in GROUPS.values() for f in figures}
 
 
 def spread(rows: Sequence[Row], name: str) -> tuple[float, float] | None:
@@ -83,7 +83,7 @@ def markdown(results: Results, others: Mapping[str, Row], facts: Mapping[str, ob
     """A row a variant, mean ± deviation over seeds, the paper's differences and what is what."""
     rows = [row for rows in results.values() for row in rows]
     names = [n for n in (*PAPER[FULL], *OURS) if any(n in row for row in rows)]
-    head = ["", *(f"{name} {FIGURES[name].better}".strip() for name in names)]
+    head = ["", *(f"{name} {BY_NAME[name].better}".strip() for name in names)]
     lines = [head, ["---", *["---:"] * len(names)]]
     for system, row in others.items():
         lines.append([system, *(f"{row[n]:z.3f}" if n in row else "–" for n in names)])
@@ -102,7 +102,7 @@ def markdown(results: Results, others: Mapping[str, Row], facts: Mapping[str, ob
         "`=` the difference to the full network has the sign of ECHO's table, `≠` it has the "
         "other, `~` it is within the spread over seeds."
     )
-    legend = "\n".join(f"- `{name}`: {FIGURES[name].meaning}" for name in names)
+    legend = "\n".join(f"- `{name}`: {BY_NAME[name].meaning}" for name in names)
     return "\n\n".join(["# Ablation", said, table, marks, legend]) + "\n"
 
 
@@ -123,12 +123,12 @@ def plot(results: Results, others: Mapping[str, Row], path: Path) -> None:
                 axis.axvline(row[name], color=f"C{n + 1}", linestyle=":", label=system)
         axis.set_yticks(range(len(results)), list(results) if axis in axes[:, 0] else [])
         axis.invert_yaxis()
-        axis.set_title(f"{name}  {FIGURES[name].better}", fontsize=9)
+        axis.set_title(f"{name}  {BY_NAME[name].better}", fontsize=9)
         axis.tick_params(labelsize=8)
     axes[0, 0].legend(fontsize=7)
     for axis in axes.flat[len(names) :]:
         axis.axis("off")
-    _write(figure, path)
+    save_plot(figure, path)
 
 
 def plot_reach(results: Results, path: Path) -> None:
@@ -146,13 +146,7 @@ def plot_reach(results: Results, path: Path) -> None:
     axis.set_xlabel("how far back lies what the reaction depends on")
     axis.set_ylabel("likeness to the true reactions, r")
     axis.legend(fontsize=8)
-    _write(figure, path)
-
-
-def _write(figure: plt.Figure, path: Path) -> None:  # type: ignore[name-defined]
-    figure.tight_layout()
-    figure.savefig(path, dpi=110)
-    plt.close(figure)
+    save_plot(figure, path)
 
 
 def write(

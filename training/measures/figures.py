@@ -76,3 +76,5 @@ GROUPS: dict[str, list[Figure]] = {
         Figure("user_swap_upper_over_mouth_listening", "", "the same while listening"),
     ],
 }
+
+BY_NAME: dict[str, Figure] = {f.name: f for figures in GROUPS.values() for f in figures}

@@ -8,7 +8,7 @@ from pathlib import Path
 import matplotlib
 import numpy as np
 
-from training.measures.figures import GROUPS, Figure
+from training.measures.figures import BY_NAME, GROUPS, Figure
 from training.measures.lip_sync import MAX_OFFSET
 from training.measures.observation import Observation
 from visavis.config import FRAME_RATE_HZ
@@ -52,7 +52,6 @@ def markdown(rows: Rows, missing: Mapping[str, str], facts: Mapping[str, object]
 
 def plot_overview(rows: Rows, path: Path) -> None:
     """Bars of the most telling figures, one panel each, a bar a system."""
-    explained = {figure.name: figure for figures in GROUPS.values() for figure in figures}
     names = [name for name in OVERVIEW if any(name in row for row in rows.values())]
     columns = 4
     shape = (-(-len(names) // columns), columns)
@@ -63,11 +62,11 @@ def plot_overview(rows: Rows, path: Path) -> None:
         axis.barh(range(len(rows)), values, color=[colors[n % 10] for n in range(len(rows))])
         axis.set_yticks(range(len(rows)), list(rows) if axis in axes[:, 0] else [])
         axis.invert_yaxis()
-        axis.set_title(f"{name}  {explained[name].better}", fontsize=9)
+        axis.set_title(f"{name}  {BY_NAME[name].better}", fontsize=9)
         axis.tick_params(labelsize=8)
     for axis in axes.flat[len(names) :]:
         axis.axis("off")
-    _write(figure, path)
+    save_plot(figure, path)
 
 
 def plot_apertures(
@@ -88,7 +87,7 @@ def plot_apertures(
         axis.set_xlim(0, time[-1])
     axes[-1, 0].set_xlabel("s")
     axes[0, 0].legend(fontsize=8, loc="upper right")
-    _write(figure, path)
+    save_plot(figure, path)
 
 
 def plot_lip_sync(systems: Mapping[str, Sequence[Observation]], path: Path) -> bool:
@@ -107,7 +106,7 @@ def plot_lip_sync(systems: Mapping[str, Sequence[Observation]], path: Path) -> b
     axis.set_xlabel("offset in frames of 40 ms (positive: lips late)")
     axis.set_ylabel("mean distance of embeddings")
     axis.legend(fontsize=8)
-    _write(figure, path)
+    save_plot(figure, path)
     return True
 
 
@@ -130,7 +129,8 @@ def _cell(row: Mapping[str, float], figure: Figure) -> str:
     return f"{row[figure.name]:z.{figure.digits}f}" if figure.name in row else ABSENT
 
 
-def _write(figure: plt.Figure, path: Path) -> None:  # type: ignore[name-defined]
+def save_plot(figure: plt.Figure, path: Path) -> None:  # type: ignore[name-defined]
+    """Write a plot as a picture, and let go of it."""
     figure.tight_layout()
     figure.savefig(path, dpi=110)
     plt.close(figure)
