@@ -31,4 +31,4 @@ def save_track(folder: Path, frames: np.ndarray, features: np.ndarray, **truth: 
     np.save(folder / "frames.npy", frames)
     for name in ("avatar_features", "user_features"):
         np.save(folder / f"{name}.npy", features.astype(np.float16))
-    np.savez(folder / "truth.npz", **truth)
+    np.savez(folder / "truth.npz", **{"pose": np.zeros((len(frames), 3)), **truth})

@@ -18,6 +18,8 @@ from visavis.config import EchoConfig
 
 # Aligned crops put the mouth and the face here; rows lip and face, columns x and y.
 ALIGNED_CENTERS = ((0.50, 0.68), (0.50, 0.53))
+STRAYS = 24  # times of which a stray is one
+STRAY_APART = 15  # blocks between, at least: expressions last for seconds
 
 
 @dataclass(frozen=True)
@@ -89,6 +91,16 @@ def draw_places(
 def draw_reference(track: Track) -> int:
     """Any frame of a track may be its portrait."""
     return int(torch.randint(len(track.latents), ()))
+
+
+def stray(place: Place, block_frames: int) -> Place:
+    """Another time of the track: of some that are drawn, that with the head held most alike."""
+    pose, blocks = place.track.truth["pose"], place.track.blocks
+    apart = min(STRAY_APART, blocks // 3)
+    drawn = (place.block + torch.randint(apart, blocks - apart + 1, (STRAYS,)).numpy()) % blocks
+    last = [max(0, block * block_frames - 1) for block in (place.block, *drawn)]
+    turned = np.abs(pose[last[1:]] - pose[last[0]]).sum(axis=1)
+    return replace(place, block=int(drawn[turned.argmin()]))
 
 
 def _block_of(place: Place, config: EchoConfig) -> dict[str, np.ndarray]:

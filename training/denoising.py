@@ -5,6 +5,12 @@ small errors are new to it and add up. So a part of the context is what the netw
 the block before (scheduled sampling: Bengio et al., 2015, arXiv 1506.03099; for video: Huang et
 al., 2025, arXiv 2506.08009), another part is noisy, and another is the portrait, as at a start.
 
+A network that always sees a true face before its block also learns to go on with that face and to
+ask neither voice nor words what it is due to show; on its own it then shows nothing. So another
+part has gone astray: it is of another moment, with the head held alike but maybe another
+expression, and the network must find its way back to what is due (the copycat problem of imitation:
+de Haan et al., 2019, arXiv 1905.11979).
+
 Legend: B batch, F frames, P previous frames, C h w latents, K user tokens a frame, E affect tokens.
 """
 
@@ -16,7 +22,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from training.batches import BlockBatch, Place, batch_of
+from training.batches import BlockBatch, Place, batch_of, stray
 from training.precision import half_precision
 from training.rollout import fixed_masks
 from visavis.nn.echo import Echo
@@ -31,6 +37,7 @@ class ContextConfig:
     noisy_share: float = 0.7  # of them that are noisy at all
     restart_share: float = 0.1  # whose previous latents are the portrait
     own_share: float = 0.35  # whose previous latents are the network's own
+    stray_share: float = 0.0  # of the others, whose previous latents are of another moment
 
 
 @dataclass(frozen=True)
@@ -72,17 +79,26 @@ def previous_latents(
     batch: BlockBatch,
     conditions: Conditions,
     config: ContextConfig,
-) -> Tensor:
-    """(B, P, C, h, w): true and roughened, the network's own, or the portrait.
+) -> tuple[Tensor, Tensor]:
+    """What stands for the blocks before: (B, P, C, h, w), true, astray or roughened, the network's
+    own, or the portrait; and (B, C, h, w), how far that has strayed from the last true frame.
 
     Args: conditions, those under which the network makes the block before.
     """
-    previous = roughen(batch.previous_latents, batch.reference_latents, config)
+    true = batch.previous_latents
     own = [n for n in range(round(config.own_share * len(places))) if places[n].block > 0]
+    others = [n for n in range(len(places)) if n not in own]
+    lost = [n for n in others if torch.rand(()) < config.stray_share]
+    given = true.clone()
+    if lost:
+        strays = [stray(places[n], echo.config.block_frames) for n in lost]
+        given[lost] = batch_of(strays, echo.config, echo.device).previous_latents
+    strayed = (given - true)[:, -1]
+    given = roughen(given, batch.reference_latents, config)
     if own:
         before = batch_of([places[n].later(-1) for n in own], echo.config, echo.device)
-        previous[own] = own_context(echo, before, conditions.rows(own))
-    return previous
+        given[own] = own_context(echo, before, conditions.rows(own))
+    return given, strayed
 
 
 @torch.no_grad()

@@ -49,17 +49,18 @@ def lip_map(latents: Tensor, weight: float) -> Tensor:
 
 
 def flow_loss(
-    prediction: Tensor, x_0: Tensor, previous: Tensor, t: Tensor, config: FlowConfig
+    prediction: Tensor, x_0: Tensor, strayed: Tensor, t: Tensor, config: FlowConfig
 ) -> Tensor:
     """Squared error of x_0 and of its motion, over t (so that early and late steps count alike).
 
-    Args: prediction and x_0 (B, F, C, h, w); previous (B, C, h, w), the clean latents of the frame
-    before; t (B, 1).
+    Args: prediction and x_0 (B, F, C, h, w); strayed (B, C, h, w), by how much the latents that the
+    network was given of the frame before differ from the true ones (0 where they are meant to be
+    the true ones); t (B, 1). Motion is measured from the given frame: a way back is smooth.
     """
     weight = lip_map(x_0, config.lip_weight) / t[:, :, None, None, None]
     error = prediction - x_0
-    before = torch.cat([torch.zeros_like(previous)[:, None], error[:, :-1]], dim=1)
-    motion = error - before  # the error of differences: the frame before the block is exact
+    before = torch.cat([strayed[:, None], error[:, :-1]], dim=1)
+    motion = error - before  # the error of differences
     return (weight * error**2).mean() + config.motion_weight * (weight * motion**2).mean()
 
 

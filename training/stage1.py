@@ -70,11 +70,11 @@ def talking_loss(
 ) -> Tensor:
     """The flow-matching loss of one batch of blocks."""
     batch = batch_of(places, echo.config, echo.device)
-    previous = previous_latents(echo, places, batch, conditions, settings.context)
+    previous, strayed = previous_latents(echo, places, batch, conditions, settings.context)
     x_t, t = noisy(batch.x_0, settings.flow)
     with half_precision(echo.device):
         x_0 = denoise(echo, x_t, t, batch, previous, conditions)
-    return flow_loss(x_0, batch.x_0, batch.previous_latents[:, -1], t, settings.flow)
+    return flow_loss(x_0, batch.x_0, strayed, t, settings.flow)
 
 
 def speaks(name: str) -> bool:

@@ -57,7 +57,9 @@ class Stage2Training:
     swap_weight: float = 4.0  # of the change of speaking lips under another user
     swapped_share: float = 0.34  # of the blocks, which are seen under another user too
     report_every: int = 250
-    context: ContextConfig = field(default_factory=lambda: ContextConfig(restart_share=0.05))
+    context: ContextConfig = field(
+        default_factory=lambda: ContextConfig(restart_share=0.05, stray_share=0.5)
+    )
     flow: FlowConfig = field(default_factory=FlowConfig)
     loop: LoopConfig = field(default_factory=lambda: LoopConfig(steps=800, learning_rate=6e-4))
 
@@ -79,19 +81,38 @@ def rate_of(name: str, old_rate: float) -> float:
     return 1.0 if any(part in name for part in NEW_PARTS) else old_rate
 
 
-def conversation_loss(echo: Echo, places: list[Place], settings: Stage2Training) -> Tensor:
-    """The mean loss of `loss_blocks` blocks from `places` on, all before them having been heard."""
-    count = settings.loss_blocks
+def hear_moment(
+    echo: Echo,
+    places: list[Place],
+    count: int,
+    *,
+    window_blocks: int | None = None,
+    learned_blocks: int = 0,
+) -> Tensor:
+    """f_pu (B, count + 1, F, K, D) of the block before `places` and the `count` from there on."""
     heard = hear(
         echo,
         [place.track.user for place in places],
-        heard_blocks(echo, places[0].block + count - 1, settings.window_blocks),
+        heard_blocks(echo, places[0].block + count - 1, window_blocks),
         count + 1,
-        learned_blocks=settings.learned_blocks,
+        learned_blocks=learned_blocks,
         half=True,
     )
-    if heard.shape[1] == count:  # nothing was heard before the first block
-        heard = torch.cat([heard[:, :1], heard], dim=1)
+    if heard.shape[1] > count:
+        return heard
+    return torch.cat([heard[:, :1], heard], dim=1)  # nothing was heard before the first block
+
+
+def conversation_loss(echo: Echo, places: list[Place], settings: Stage2Training) -> Tensor:
+    """The mean loss of `loss_blocks` blocks from `places` on, all before them having been heard."""
+    count = settings.loss_blocks
+    heard = hear_moment(
+        echo,
+        places,
+        count,
+        window_blocks=settings.window_blocks,
+        learned_blocks=settings.learned_blocks,
+    )
     losses = [
         listening_loss(
             echo,
@@ -118,11 +139,11 @@ def listening_loss(
     with half_precision(echo.device):
         conditions = Conditions(heard, echo.affect_encoder(batch.word_ids), present)
     before = replace(conditions, user_tokens=heard_before)
-    previous = previous_latents(echo, places, batch, before, settings.context)
+    previous, strayed = previous_latents(echo, places, batch, before, settings.context)
     x_t, t = noisy(batch.x_0, settings.flow)
     with half_precision(echo.device):
         x_0 = denoise(echo, x_t, t, batch, previous, conditions)
-    loss = flow_loss(x_0, batch.x_0, batch.previous_latents[:, -1], t, settings.flow)
+    loss = flow_loss(x_0, batch.x_0, strayed, t, settings.flow)
 
     some = range(math.ceil(settings.swapped_share * len(places)))
     strangers = replace(conditions, user_tokens=heard.roll(1, 0)).rows(some)
