@@ -51,9 +51,9 @@ from visavis.schedule import timesteps
 class Distillation:
     """Settings of one run: how the teacher answers, and what it is asked."""
 
-    teacher_steps: int = 1
+    teacher_steps: int = 4
     audio_guidance_scale: float = 1.5
-    user_guidance_scale: float = 1.5
+    user_guidance_scale: float = 2.0
     conversations: int = 10  # in a batch, all at the same block
     loss_blocks: int = 2  # in a row, of each
     report_every: int = 250
