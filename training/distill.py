@@ -36,8 +36,7 @@ from training.latents import cache_latents
 from training.loop import Loop, LoopConfig
 from training.losses import FlowConfig, flow_loss
 from training.precision import half_precision
-from training.stage1 import film, teach
-from training.stage2 import draw_moment, hear_moment, report
+from training.stage2 import draw_moment, hear_moment, mean_over_blocks, teach_to_listen
 from training.streaming import training_pool
 from visavis import checkpoint
 from visavis import config as configs
@@ -115,18 +114,9 @@ def lesson_loss(
     """The mean of `student_loss` over `loss_blocks` blocks from `places` on."""
     with torch.no_grad():
         heard = hear_moment(student, places, settings.loss_blocks)
-    losses = [
-        student_loss(
-            teacher,
-            student,
-            [place.later(offset) for place in places],
-            heard[:, offset],
-            heard[:, offset + 1],
-            settings,
-        )
-        for offset in range(settings.loss_blocks)
-    ]
-    return torch.stack(losses).mean()
+    return mean_over_blocks(
+        places, heard, lambda *block: student_loss(teacher, student, *block, settings=settings)
+    )
 
 
 def train(
@@ -151,12 +141,7 @@ def train(
         places = draw_moment(pool, settings.conversations, settings.loss_blocks)
         return {"loss": lesson_loss(taught_by, student, places, settings)}
 
-    def figures(trained: Echo) -> dict[str, float]:
-        return report(trained, pool, held_out)
-
-    return teach(
-        loop, losses, figures, lambda: film(loop, vae, held_out[0], with_user=True), settings
-    )
+    return teach_to_listen(loop, losses, pool, held_out, vae, settings.report_every)
 
 
 def main(

@@ -12,7 +12,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Protocol
+from typing import Annotated
 
 import numpy as np
 import torch
@@ -126,18 +126,10 @@ def train(
     def figures(trained: Echo) -> dict[str, float]:
         return lip_report(trained, pool, held_out, with_user=False)
 
-    return teach(
-        loop, losses, figures, lambda: film(loop, vae, held_out[0], with_user=False), settings
-    )
+    def show() -> None:
+        film(loop, vae, held_out[0], with_user=False)
 
-
-class Reported(Protocol):
-    """Settings of a run that reports from time to time."""
-
-    @property
-    def report_every(self) -> int:
-        """Steps between two reports."""
-        ...
+    return teach(loop, losses, figures, show, settings.report_every)
 
 
 def teach(
@@ -145,16 +137,16 @@ def teach(
     losses: Callable[[], Mapping[str, Tensor]],
     figures: Callable[[Echo], dict[str, float]],
     show: Callable[[], None],
-    settings: Reported,
+    report_every: int,
 ) -> Path:
     """Drive a run of Echo to its end and write the checkpoint folder `run/checkpoint`.
 
-    From time to time the `figures` of the averaged network are logged, and something is shown; the
-    last ones are the checkpoint's.
+    Every `report_every` steps the `figures` of the averaged network are logged, and something is
+    shown; the last ones are the checkpoint's.
     """
     for _ in loop:
         loop.update(losses)
-        if loop.due(settings.report_every):
+        if loop.due(report_every):
             loop.log(**figures(loop.averaged))
             show()
     return loop.conclude(lambda: finish(loop.folder, loop.model, loop.step, figures(loop.averaged)))

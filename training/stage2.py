@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated
@@ -105,23 +105,28 @@ def hear_moment(
 
 def conversation_loss(echo: Echo, places: list[Place], settings: Stage2Training) -> Tensor:
     """The mean loss of `loss_blocks` blocks from `places` on, all before them having been heard."""
-    count = settings.loss_blocks
     heard = hear_moment(
         echo,
         places,
-        count,
+        settings.loss_blocks,
         window_blocks=settings.window_blocks,
         learned_blocks=settings.learned_blocks,
     )
+    return mean_over_blocks(
+        places, heard, lambda *block: listening_loss(echo, *block, settings=settings)
+    )
+
+
+def mean_over_blocks(
+    places: list[Place], heard: Tensor, loss: Callable[[list[Place], Tensor, Tensor], Tensor]
+) -> Tensor:
+    """The mean of `loss(places, heard_before, heard)` over blocks in a row, from `places` on.
+
+    Args: heard (B, n + 1, F, K, D), what `hear_moment` returns for n blocks.
+    """
     losses = [
-        listening_loss(
-            echo,
-            [place.later(offset) for place in places],
-            heard[:, offset],
-            heard[:, offset + 1],
-            settings,
-        )
-        for offset in range(count)
+        loss([place.later(offset) for place in places], heard[:, offset], heard[:, offset + 1])
+        for offset in range(heard.shape[1] - 1)
     ]
     return torch.stack(losses).mean()
 
@@ -175,12 +180,26 @@ def train(
         places = draw_moment(pool, settings.conversations, settings.loss_blocks)
         return {"loss": conversation_loss(echo, places, settings)}
 
+    return teach_to_listen(loop, losses, pool, held_out, vae, settings.report_every)
+
+
+def teach_to_listen(
+    loop: Loop[Echo],
+    losses: Callable[[], Mapping[str, Tensor]],
+    pool: Sequence[Track],
+    held_out: list[Track],
+    vae: Path,
+    report_every: int,
+) -> Path:
+    """`training.stage1.teach` with the figures and the film of an avatar that has a user."""
+
     def figures(trained: Echo) -> dict[str, float]:
         return report(trained, pool, held_out)
 
-    return teach(
-        loop, losses, figures, lambda: film(loop, vae, held_out[0], with_user=True), settings
-    )
+    def show() -> None:
+        film(loop, vae, held_out[0], with_user=True)
+
+    return teach(loop, losses, figures, show, report_every)
 
 
 def report(echo: Echo, pool: Sequence[Track], held_out: list[Track]) -> dict[str, float]:
