@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from visavis import checkpoint
 from visavis.config import EchoConfig
 from visavis.nn.audio_encoder import AudioEncoder
 from visavis.nn.echo import Echo, load_echo, load_vae
@@ -37,13 +38,15 @@ def trained_networks(
     """The served networks of two checkpoints; ValueError when they are of different sizes."""
     from training.whisper import load_encoder  # needs the package with Whisper's weights
 
-    vae, echo = load_vae(vae_folder), load_echo(echo_folder)
+    theirs = checkpoint.load(vae_folder, "vae").config
+    echo = load_echo(echo_folder)
     config = echo.config
-    if vae.decoder[0].in_channels != config.latent_channels:  # type: ignore[union-attr]
+    if theirs.latent_shape != config.latent_shape:
         raise ValueError(
-            f"{vae_folder}: got {vae.decoder[0].in_channels} latent channels, expected "  # type: ignore[union-attr]
-            f"{config.latent_channels} as in {echo_folder}; give checkpoints of one size"
+            f"{vae_folder}: got latents {theirs.latent_shape}, expected {config.latent_shape} as "
+            f"in {echo_folder}; give checkpoints of one size"
         )
+    vae = load_vae(vae_folder)
     return config, served_networks(load_encoder(config.audio), vae, echo)
 
 

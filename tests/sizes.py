@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import torch
+from torch import nn
 
 from visavis.config import (
     AffectConfig,
@@ -12,7 +15,8 @@ from visavis.config import (
     LCUConfig,
     VAEConfig,
 )
-from visavis.nn.echo import Echo
+
+NetworkT = TypeVar("NetworkT", bound=nn.Module)
 
 
 def tiny() -> EchoConfig:
@@ -49,9 +53,9 @@ def tiny() -> EchoConfig:
     )
 
 
-def restless(echo: Echo) -> Echo:
+def restless(network: NetworkT) -> NetworkT:
     """An untrained avatar is its own portrait; this one moves, as its conditions have it."""
     with torch.no_grad():
-        for weight in echo.parameters():
+        for weight in network.parameters():
             weight += 0.05 * torch.randn_like(weight)
-    return echo
+    return network

@@ -140,8 +140,9 @@ def measure(judge: Judge, vae: VAE, checkpoint: Path, run: Run, settings: Ablati
     if not kept.exists():
         blocks = judge.frames // judge.reference.block_frames
         latents = rollout(load_echo(checkpoint), judge.people, run.rollout(settings, blocks))
+        portrait = portraits(judge.people)
         made = System(
-            run.name, lambda n: decode(vae, latents[n]), portraits(judge.people), "baseline"
+            run.name, lambda n: decode(vae, latents[n], portrait(n)), portrait, "baseline"
         )
         sight = judge.look(made)
         kept.write_text(json.dumps(judge.row(sight) | reach(judge, sight), indent=2) + "\n")

@@ -171,8 +171,10 @@ def follow(
     last = settings.blocks * echo.config.block_frames // FRAME_RATE_HZ - 1
     talk = moments(rolled_blocks(echo, people, settings), looked_frames(echo))
     for second, latents in enumerate(talk):
-        for diary, portrait, own in zip(diaries, portraits, latents.cpu(), strict=True):
-            frames = decode(vae, own)
+        for person, diary, portrait, own in zip(
+            people, diaries, portraits, latents.cpu(), strict=True
+        ):
+            frames = decode(vae, own, person.frames[0])
             diary.seconds.append(look(frames, portrait))
             if second % MINUTE_S == 0 or second == last:
                 diary.pictures.append(frames[0])
@@ -201,7 +203,8 @@ def reconstruction(vae: VAE, track: Track, looked: int) -> dict[str, float]:
     true, portrait = track.latents[: MINUTE_S * FRAME_RATE_HZ], embeddings(track.frames[:1])
     starts = range(0, max(1, len(true) - looked + 1), FRAME_RATE_HZ)
     moments = [torch.from_numpy(true[n : n + looked].astype(np.float32)) for n in starts]
-    diary = Diary([look(decode(vae, latents), portrait) for latents in moments])
+    pictures = (decode(vae, latents, track.frames[0]) for latents in moments)
+    diary = Diary([look(frames, portrait) for frames in pictures])
     return {name: float(series.mean()) for name, series in diary.samples.items()}
 
 

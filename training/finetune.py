@@ -121,8 +121,9 @@ def report(cache: Path, stages: Mapping[str, tuple[Path, Path]], out: Path) -> d
         panes = {"true": np.asarray(track.frames)}
         for name, (decoder, echo) in loaded.items():
             talk = rollout(echo, [track], RolloutConfig(blocks=track.blocks, with_user=False))[0]
-            panes[name] = decode(decoder, talk)
-            through = decode(decoder, torch.from_numpy(track.latents[: len(talk)]).float())
+            panes[name] = decode(decoder, talk, track.frames[0])
+            true = torch.from_numpy(track.latents[: len(talk)]).float()
+            through = decode(decoder, true, track.frames[0])
             found[f"{name}, {track.folder.parent.name}"] = figures(panes[name], track, through)
             panes[f"{name}, VAE alone"] = through
         sheet += [strip(pane) for pane in panes.values()]

@@ -51,11 +51,13 @@ def encode(vae: VAE, frames: np.ndarray, batch: int = 64) -> np.ndarray:
     return np.concatenate(parts)
 
 
-def decode(vae: VAE, latents: Tensor) -> np.ndarray:
-    """(T, C, h, w) latents -> (T, H, W, 3) uint8 pictures."""
+def decode(vae: VAE, latents: Tensor, portrait: np.ndarray) -> np.ndarray:
+    """(T, C, h, w) latents and their portrait (H, W, 3) uint8 -> (T, H, W, 3) uint8 pictures."""
     with torch.inference_mode():
-        images = torch.cat([vae.decode(part).clamp(0, 1) for part in latents.split(25)])
-    return (images.permute(0, 2, 3, 1).numpy() * 255).round().astype(np.uint8)
+        pixels = images_of(np.array(portrait)[None])
+        reference = vae.encode(pixels)
+        parts = [vae.decode(part, reference, pixels).clamp(0, 1) for part in latents.split(25)]
+    return (torch.cat(parts).permute(0, 2, 3, 1).numpy() * 255).round().astype(np.uint8)
 
 
 def _digest(track: Track) -> str | None:

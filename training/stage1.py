@@ -156,7 +156,7 @@ def film(loop: Loop[Echo], vae: Path, track: Track, *, with_user: bool) -> None:
     """Keep a film of the averaged network: the true person left, the generated one right."""
     settings = RolloutConfig(blocks=min(SHOWN_BLOCKS, track.blocks), with_user=with_user)
     latents = rollout(loop.averaged, [track], settings)[0]
-    frames = decode(load_vae(vae), latents)
+    frames = decode(load_vae(vae), latents, track.frames[0])
     loop.film("held_out", np.concatenate([track.frames[: len(frames)], frames], axis=2))
 
 

@@ -168,7 +168,10 @@ def system(echo: Echo, vae: VAE, people: Sequence[Track], setting: Setting, bloc
         user_guidance_scale=setting.guidance.user,
     )
     latents = rollout(echo, people, how)
-    return System(str(setting), lambda n: decode(vae, latents[n]), portraits(people), "baseline")
+    portrait = portraits(people)
+    return System(
+        str(setting), lambda n: decode(vae, latents[n], portrait(n)), portrait, "baseline"
+    )
 
 
 def known(rows: Sequence[Row]) -> list[Figure]:

@@ -1,7 +1,8 @@
 """This is where the VAE is trained: `python -m training.vae CACHE RUN CONFIG`.
 
-Every step sees a few whole pictures and many details of others: mouths and eyes at full resolution,
-where a viewer looks and where most is to be learned, for a quarter of the cost. The loss of whole
+Every step sees a few pairs of a portrait and another picture of the same person, and many details
+of other pairs: mouths and eyes at full resolution, where a viewer looks and where most is to be
+learned, for a quarter of the cost. The loss of whole
 pictures is absolute and squared error and their spatial gradients; details add the distance of
 their features (as LPIPS without learned weights: Zhang et al., 2018, arXiv 1801.03924), which
 minds a blurred tooth more than pixels do. A very small Kullback-Leibler term keeps latents bounded.
@@ -9,6 +10,7 @@ minds a blurred tooth more than pixels do. A very small Kullback-Leibler term ke
 A part of the latents is decoded with noise on it: what a denoiser predicts is never exact, and a
 decoder that has only seen exact latents turns a small error into another mouth (Yang et al., 2025,
 arXiv 2507.15856, find that a tokenizer that learns to denoise makes better latents for diffusion).
+Once a denoiser is trained, `--echo` and `decoder_only` teach the decoder to paint its predictions.
 """
 
 from __future__ import annotations
@@ -23,17 +25,19 @@ import torch
 import typer
 from torch import Tensor
 
-from training.data import images_of, pictures
-from training.latents import encoder_digest
+from training.data import images_of, pictures, tracks
+from training.latents import cache_latents, encoder_digest
 from training.loop import Loop, LoopConfig, averaged_weights
 from training.measures.efficientnet_lite import efficientnet_lite0
 from training.measures.picture import tap_distance
-from training.pictures import EYES, MOUTH, Pool, details, draw
+from training.pictures import EYES, MOUTH, Pool, detail_corners, details, draw
 from training.precision import half_precision
+from training.talks import Talks, talks_of
 from visavis import checkpoint
 from visavis import config as configs
 from visavis.config import SIZES, EchoConfig
-from visavis.nn.echo import arrays, load_vae
+from visavis.nn.echo import arrays, load_echo, load_vae
+from visavis.nn.painter import Painted
 from visavis.nn.vae import VAE
 
 
@@ -52,6 +56,7 @@ class VAETraining:
     mouth_weight: float = 3.0
     gradient_weight: float = 0.5
     squared_weight: float = 2.0
+    moved_weight: float = 0.5  # of the moved portrait's error, painted over or not
     perceptual_weight: float = 0.05
     perceptual_details: int = 8  # of the details; their features cost as much as the VAE
     kl_weight: float = 1e-5
@@ -59,6 +64,8 @@ class VAETraining:
     noisy_share: float = 0.5  # in this part of the batch
     augment: float = 0.5  # share of pictures that are moved, and of those that are recoloured
     decoder_only: bool = False  # leaves latents as they are, and all that was trained on them
+    predicted: int = 2  # whole pictures of what a network predicted, if there is one,
+    predicted_details: int = 8  # and details
     report_every: int = 500
     loop: LoopConfig = field(default_factory=lambda: LoopConfig(steps=20000, learning_rate=1e-3))
 
@@ -132,34 +139,63 @@ class Weights:
 
 
 def picture_losses(
-    vae: VAE, whole: Tensor, parts: Tensor, weights: Weights, settings: VAETraining
+    vae: VAE,
+    whole: Tensor,
+    parts: Tensor,
+    weights: Weights,
+    settings: VAETraining,
+    *,
+    whole_latents: Tensor | None = None,
+    part_latents: Tensor | None = None,
 ) -> dict[str, Tensor]:
-    """The losses of whole pictures (B, 3, H, W) and of details (D, 3, S, S)."""
-    output, kl = reconstruct(vae, whole, settings)
-    detail_output, detail_kl = reconstruct(vae, parts, settings)
+    """The losses of pairs of whole pictures (B, 2, 3, H, W) and of details (D, 2, 3, S, S).
+
+    Args: latents (B or D, 2, C, h, w), normalised, of the pairs; their own if not given.
+    """
+    painted, kl = reconstruct(vae, whole, settings, whole_latents)
+    detail, detail_kl = reconstruct(vae, parts, settings, part_latents)
     some = slice(settings.perceptual_details)
-    perceptual = perceptual_loss(detail_output[some], parts[some])
+    perceptual = perceptual_loss(detail.images[some], parts[some, 1])
     loss = (
-        reconstruction_loss(output, whole, weights.whole, settings)
-        + reconstruction_loss(detail_output, parts, weights.detail, settings)
+        painting_loss(painted, whole[:, 1], weights.whole, settings)
+        + painting_loss(detail, parts[:, 1], weights.detail, settings)
         + settings.perceptual_weight * perceptual
         + settings.kl_weight * (kl + detail_kl)
     )
     return {"loss": loss, "kl": kl.detach(), "perceptual": perceptual.detach()}
 
 
-def reconstruct(vae: VAE, images: Tensor, settings: VAETraining) -> tuple[Tensor, Tensor]:
-    """What comes back of pictures (B, 3, H, W), with noise on the latents of some; and the KL."""
-    with half_precision(images.device):
-        mean, log_variance = vae.posterior(images)
-        deviation = torch.exp(0.5 * log_variance)
-        one_each = images.new_empty(len(images), 1, 1, 1)
+def painting_loss(
+    painted: Painted, target: Tensor, weight: Tensor, settings: VAETraining
+) -> Tensor:
+    """Error of the pictures (B, 3, H, W), and some of the portrait's that was moved into them: it
+    learns to move where it is painted over too."""
+    moved = (weight * (painted.moved_portrait - target).abs()).mean()
+    images = reconstruction_loss(painted.images, target, weight, settings)
+    return images + settings.moved_weight * moved
+
+
+def reconstruct(
+    vae: VAE, pairs: Tensor, settings: VAETraining, latents: Tensor | None = None
+) -> tuple[Painted, Tensor]:
+    """What comes back of the latter of pairs (B, 2, 3, H, W), with noise on the latents of some;
+    and the KL, 0 of latents (B, 2, C, h, w) that are given."""
+    with half_precision(pairs.device):
+        if latents is None:
+            posterior = vae.posterior(pairs.flatten(0, 1))
+            mean, log_variance = (x.float().unflatten(0, (-1, 2)) for x in posterior)
+            deviation, kl = torch.exp(0.5 * log_variance[:, 1]), kl_loss(mean, log_variance)
+        else:
+            mean = vae.raw(latents)
+            deviation, kl = torch.zeros_like(mean[:, 1]), mean.new_zeros(())
+        one_each = pairs.new_empty(len(pairs), 1, 1, 1)
         noisy = torch.rand_like(one_each) < settings.noisy_share
         strength = settings.latent_noise * torch.randn_like(one_each).abs() * noisy
-        spread = mean.std(dim=(0, 2, 3), keepdim=True)  # so larger latents buy no silence
+        spread = mean.std(dim=(0, 1, 3, 4), keepdim=True)[:, 0]  # so larger ones buy no silence
         deviation = torch.sqrt(deviation**2 + (strength * spread) ** 2)
-        output = vae.decoder(mean + deviation * torch.randn_like(mean))
-    return output.float(), kl_loss(mean.float(), log_variance.float())
+        noised = mean[:, 1] + deviation * torch.randn_like(deviation)
+        painted = vae.paint(noised, mean[:, 0], pairs[:, 0])
+    return Painted(*(images.float() for images in painted)), kl
 
 
 def kl_loss(mean: Tensor, log_variance: Tensor) -> Tensor:
@@ -168,9 +204,14 @@ def kl_loss(mean: Tensor, log_variance: Tensor) -> Tensor:
 
 
 @torch.inference_mode()
-def validate(vae: VAE, images: Tensor) -> tuple[dict[str, float], Tensor]:
-    """PSNR in dB over pictures (B, 3, H, W), whole and at the mouth; and their reconstructions."""
-    decoded = torch.cat([vae.decode(vae.encode(part)).clamp(0, 1) for part in images.split(16)])
+def validate(vae: VAE, pairs: Tensor) -> tuple[dict[str, float], Tensor]:
+    """PSNR in dB over pairs of pictures (B, 2, 3, H, W), whole and at the mouth; and what comes
+    back of the latter ones."""
+    images, parts = pairs[:, 1], []
+    for some in pairs.split(16):
+        latents, reference = vae.encode(some[:, 1]), vae.encode(some[:, 0])
+        parts.append(vae.decode(latents, reference, some[:, 0]).clamp(0, 1))
+    decoded = torch.cat(parts)
     size, side = images.shape[-1], images.shape[-1] // 4
     left, top = (round(center * size - side / 2) for center in MOUTH)
     mouth = (..., slice(top, top + side), slice(left, left + side))
@@ -186,30 +227,73 @@ def psnr(output: Tensor, target: Tensor) -> float:
     return float((-10 * torch.log10(error + 1e-10)).mean())
 
 
-def pairs(images: Tensor, decoded: Tensor) -> np.ndarray:
-    """A sheet (2·H, B·W, 3) uint8: originals above reconstructions, both (B, 3, H, W)."""
-    rows = [torch.cat(list(row), dim=2) for row in (images, decoded)]
-    sheet = torch.cat(rows, dim=1).permute(1, 2, 0).cpu().numpy()
-    return (sheet * 255).round().astype(np.uint8)
+def sheet(pairs: Tensor, decoded: Tensor) -> np.ndarray:
+    """(3·H, B·W, 3) uint8: portraits, pictures and what came back of them (B, 3, H, W)."""
+    rows = [torch.cat(list(row), dim=2) for row in (pairs[:, 0], pairs[:, 1], decoded)]
+    picture = torch.cat(rows, dim=1).permute(1, 2, 0).cpu().numpy()
+    return (picture * 255).round().astype(np.uint8)
 
 
 def measure_statistics(vae: VAE, pool: Pool, settings: VAETraining, count: int = 2048) -> None:
     """Set the VAE's latent mean and standard deviation from training pictures, a channel each."""
     torch.manual_seed(0)
     with torch.inference_mode():
-        drawn = [draw(pool, settings.shares, 32, 0.0) for _ in range(count // 32)]
-        means = torch.cat([vae.posterior(images_of(frames))[0] for frames in drawn])
+        drawn = [draw(pool, settings.shares, 16, 0.0) for _ in range(count // 32)]
+        means = torch.cat([vae.posterior(pairs_of(pairs).flatten(0, 1))[0] for pairs in drawn])
     vae.latent_mean.copy_(means.mean(dim=(0, 2, 3))[:, None, None])
     vae.latent_std.copy_(means.std(dim=(0, 2, 3))[:, None, None].clamp(min=1e-3))
 
 
-def train(cache: Path, run: Path, settings: VAETraining, start: Path | None = None) -> Path:
+def pairs_of(frames: np.ndarray) -> Tensor:
+    """(B, 2, H, W, 3) uint8 -> (B, 2, 3, H, W) float32 in [0, 1]."""
+    return images_of(frames.reshape(-1, *frames.shape[2:])).unflatten(0, (-1, 2))
+
+
+def predicted_losses(
+    vae: VAE, talks: Talks, weights: Weights, settings: VAETraining
+) -> dict[str, Tensor]:
+    """The losses of what a network predicted."""
+    count, side = settings.predicted, weights.detail.shape[-1]
+    pairs, latents = talks.draw(count + settings.predicted_details)
+    step = pairs.shape[2] // latents.shape[2]
+    corners = detail_corners(
+        settings.predicted_details, pairs.shape[2], side, step, settings.mouth_share
+    )
+    parts = details(pairs[count:], corners, side)
+    part_latents = details(latents[count:], corners // step, side // step)
+    device = weights.whole.device
+    whole, closely = (pairs_of(some).to(device) for some in (pairs[:count], parts))
+    given, cut = (
+        torch.from_numpy(some).to(device).movedim(-1, 2) for some in (latents[:count], part_latents)
+    )
+    return picture_losses(
+        vae, whole, closely, weights, settings, whole_latents=given, part_latents=cut
+    )
+
+
+def train(
+    cache: Path,
+    run: Path,
+    settings: VAETraining,
+    start: Path | None = None,
+    echo: Path | None = None,
+) -> Path:
     """Train, or go on training, and write the checkpoint folder `run/checkpoint`.
 
-    `start` is a VAE's checkpoint to begin with, instead of random weights.
+    `start` is a VAE's checkpoint to begin with, instead of random weights. With `echo`, a network
+    trained on its latents, the decoder learns to paint what that predicts, too.
     """
+    if echo is not None and not (settings.decoder_only and start is not None):
+        raise ValueError(
+            "echo: got a network beside an encoder in training, expected latents that stay those "
+            "it was trained on; give the VAE's checkpoint to begin with and set decoder_only"
+        )
     config = SIZES[settings.size]()
     pool, held_out = pictures(cache, "train"), pictures(cache, "test")
+    talks = None
+    if echo is not None and start is not None:
+        cache_latents(cache, start)
+        talks = talks_of(load_echo(echo), tracks(cache, "train"), run / "predictions")
     torch.manual_seed(settings.loop.seed)
     vae = VAE(config) if start is None else load_vae(start).train()
     vae.encoder.requires_grad_(not settings.decoder_only)
@@ -221,9 +305,15 @@ def train(cache: Path, run: Path, settings: VAETraining, start: Path | None = No
     def losses() -> dict[str, Tensor]:
         frames = draw(pool, settings.shares, settings.batch + settings.details, settings.augment)
         whole, others = frames[: settings.batch], frames[settings.batch :]
-        parts = details(others, side, step, settings.mouth_share)
-        seen, closely = (images_of(some).to(loop.device) for some in (whole, parts))
-        return picture_losses(loop.model, seen, closely, weights, settings)
+        corners = detail_corners(len(others), config.image_size, side, step, settings.mouth_share)
+        parts = details(others, corners, side)
+        seen, closely = (pairs_of(some).to(loop.device) for some in (whole, parts))
+        found = picture_losses(loop.model, seen, closely, weights, settings)
+        if talks is None:
+            return found
+        told = predicted_losses(loop.model, talks, weights, settings)
+        both = {"predicted": told["loss"].detach(), "perceptual_predicted": told["perceptual"]}
+        return {**found, **both, "loss": found["loss"] + told["loss"]}
 
     for _ in loop:
         loop.update(losses)
@@ -235,10 +325,10 @@ def train(cache: Path, run: Path, settings: VAETraining, start: Path | None = No
 def report(loop: Loop[VAE], held_out: Pool, settings: VAETraining) -> None:
     """Log the averaged network's PSNR on people never trained on, with a sheet to look at."""
     torch.manual_seed(1)
-    images = images_of(draw(held_out, settings.shares, 32, 0.0)).to(loop.device)
-    figures, decoded = validate(loop.averaged, images)
+    pairs = pairs_of(draw(held_out, settings.shares, 32, 0.0)).to(loop.device)
+    figures, decoded = validate(loop.averaged, pairs)
     loop.log(**figures)
-    loop.show("reconstruction", pairs(images[:8], decoded[:8]))
+    loop.show("reconstruction", sheet(pairs[:8], decoded[:8]))
 
 
 def finish(
@@ -263,7 +353,7 @@ def finish(
     else:
         measure_statistics(vae, pool, settings)
     torch.manual_seed(2)
-    figures, _ = validate(vae, images_of(draw(held_out, settings.shares, 128, 0.0)))
+    figures, _ = validate(vae, pairs_of(draw(held_out, settings.shares, 128, 0.0)))
     facts |= {name: round(value, 2) for name, value in figures.items()}
     return checkpoint.save(
         loop.folder / "checkpoint", "vae", config, arrays(vae), step=loop.step, **facts
@@ -277,12 +367,15 @@ def main(
     start: Annotated[
         Path | None, typer.Option("--from", help="A checkpoint to begin with.")
     ] = None,
+    echo: Annotated[
+        Path | None, typer.Option(help="A network whose predictions the decoder learns to paint.")
+    ] = None,
     threads: int = 2,
 ) -> None:
     """Train the VAE from a settings file, such as training/configs/nano_vae.json."""
     torch.set_num_threads(threads)
     settings = configs.load(VAETraining, config)
-    folder = train(cache, run, settings, start)
+    folder = train(cache, run, settings, start, echo)
     print(json.dumps(dict(checkpoint.load(folder).manifest), indent=2))
 
 

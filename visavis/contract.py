@@ -14,7 +14,7 @@ import numpy as np
 
 from visavis.config import EchoConfig
 
-CONTRACT_VERSION = 1
+CONTRACT_VERSION = 2
 
 TRITON_TO_NUMPY: dict[str, type] = {
     "BOOL": np.bool_,
@@ -112,7 +112,7 @@ def contracts(config: EchoConfig) -> dict[str, ModelContract]:
     num_steps = TensorSpec("num_steps", "INT32", (1,))
     state = lcu_state(config)
     next_state = tuple(TensorSpec(f"next_{s.name}", s.dtype, s.dims) for s in state)
-    pixels = TensorSpec("portrait", "UINT8", (size, size, 3))
+    portrait = TensorSpec("portrait", "UINT8", (size, size, 3))
 
     conditions = (
         reference_latents,
@@ -139,7 +139,7 @@ def contracts(config: EchoConfig) -> dict[str, ModelContract]:
         ModelContract(
             "vae_decoder",
             "onnx",
-            (TensorSpec("latents", "FP32", (-1, *latent)),),
+            (TensorSpec("latents", "FP32", (-1, *latent)), reference_latents, portrait),
             (TensorSpec("frames", "UINT8", (-1, size, size, 3)),),
         ),
         ModelContract(
@@ -201,6 +201,7 @@ def contracts(config: EchoConfig) -> dict[str, ModelContract]:
                 noise,
                 num_steps,
                 guidance_scale,
+                portrait,
                 reference_latents,
                 previous_latents,
                 reference_tokens,
@@ -215,7 +216,7 @@ def contracts(config: EchoConfig) -> dict[str, ModelContract]:
             "session",
             (
                 TensorSpec("options", "BYTES", (1,), optional=True),
-                TensorSpec(pixels.name, pixels.dtype, pixels.dims, optional=True),
+                TensorSpec(portrait.name, portrait.dtype, portrait.dims, optional=True),
                 TensorSpec("region_centers", "FP32", (2, 2), optional=True),
                 TensorSpec("avatar_audio", "FP32", (-1,), optional=True),
                 TensorSpec("user_audio", "FP32", (-1,), optional=True),

@@ -42,11 +42,11 @@ Affect = Callable[[Sequence[Turn]], np.ndarray]
 class SessionState:
     """Everything that lasts from block to block.
 
-    `carried` holds the inputs of `echo` that do: the reference, previous latents, affect tokens and
-    the LCU's states, named as in the contract. `avatar_audio` and `user_audio` (n,) float32 and
-    `user_video` (n, H, W, 3) uint8 start where the next block's windows do. `history` are the turns
-    that were heard, `upcoming` those that start later. `end_frame` is set once the conversation's
-    length is known.
+    `carried` holds the inputs of `echo` that do: the portrait and its reference, previous latents,
+    affect tokens and the LCU's states, named as in the contract. `avatar_audio` and `user_audio`
+    (n,) float32 and `user_video` (n, H, W, 3) uint8 start where the next block's windows do.
+    `history` are the turns that were heard, `upcoming` those that start later. `end_frame` is set
+    once the conversation's length is known.
     """
 
     config: EchoConfig
@@ -87,15 +87,20 @@ class Frames:
 
 
 def start(
-    config: EchoConfig, options: Options, reference: Tensors, affect_tokens: np.ndarray
+    config: EchoConfig,
+    options: Options,
+    portrait: np.ndarray,
+    reference: Tensors,
+    affect_tokens: np.ndarray,
 ) -> SessionState:
     """The state before the first block.
 
-    `reference` holds the outputs of `enroll` without batch axis; `affect_tokens` (E, D) float32
-    are those of an empty history.
+    `portrait` (H, W, 3) uint8 was enrolled, and `reference` holds the outputs of `enroll` without
+    batch axis; `affect_tokens` (E, D) float32 are those of an empty history.
     """
     latents = reference["reference_latents"]
     carried = {
+        "portrait": portrait,
         **reference,
         "previous_latents": np.stack([latents] * config.denoiser.previous_frames),
         "affect_tokens": affect_tokens,
@@ -116,7 +121,7 @@ def start(
 
 def carried_names(config: EchoConfig) -> tuple[str, ...]:
     """The inputs of `echo` that last from block to block."""
-    reference = ("reference_latents", "reference_tokens", "region_masks")
+    reference = ("portrait", "reference_latents", "reference_tokens", "region_masks")
     scans = (spec.name for spec in lcu_state(config))
     return (*reference, "previous_latents", "affect_tokens", *scans)
 

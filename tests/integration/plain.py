@@ -70,7 +70,8 @@ def conversation(
         return models.one("affect_encoder", {"word_ids": ids})["affect_tokens"]
 
     reference = models.one("enroll", {**portrait, "portrait": portrait["portrait"][None]})
-    state = session.start(config, parse_options(options[0].decode(), config), reference, affect(()))
+    parsed = parse_options(options[0].decode(), config)
+    state = session.start(config, parsed, portrait["portrait"], reference, affect(()))
     transcript = parse_transcript(turns[0].decode())
     state = session.finish(session.append(state, **signals, transcript=transcript))
     return {

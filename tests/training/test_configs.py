@@ -10,6 +10,7 @@ from visavis import config
 FOLDER = Path(__file__).parents[2] / "training" / "configs"
 SETTINGS = {
     "vae": vae.VAETraining,
+    "decoder": vae.VAETraining,
     "stage1": stage1.Stage1Training,
     "stage2": stage2.Stage2Training,
     "distill": distill.Distillation,
@@ -22,5 +23,5 @@ SETTINGS = {
 def test_settings_load(path):
     size, _, kind = path.stem.partition("_")
     settings = config.load(SETTINGS.get(kind) or SETTINGS[path.stem], path)
-    if kind in ("vae", "stage1"):
+    if kind in ("vae", "decoder", "stage1"):
         assert settings.size == size

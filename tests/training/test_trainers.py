@@ -9,10 +9,11 @@ import torch
 from tests.cache import save_track, write_cache
 from tests.sizes import restless, tiny
 from training import distill, stage1, stage2, vae
-from training.data import Track, due_emotions, images_of, pictures, tracks, truth_of
+from training.data import Track, due_emotions, pictures, tracks, truth_of
 from training.latents import cache_latents
 from training.loop import LoopConfig, averaged_weights
-from training.pictures import details, draw
+from training.pictures import detail_corners, details, draw
+from training.talks import talks_of
 from visavis import checkpoint, config
 from visavis.nn.echo import Echo, arrays, load_echo, load_vae
 
@@ -58,7 +59,7 @@ def vae_settings(**changes):
 
 
 def drawn(cache, split, count):
-    return images_of(draw(pictures(cache, split), vae_settings().shares, count, 0.0))
+    return vae.pairs_of(draw(pictures(cache, split), vae_settings().shares, count, 0.0))
 
 
 @pytest.fixture(scope="module")
@@ -97,11 +98,11 @@ def test_the_vae_learns(cache, tmp_path):
     settings = vae_settings(steps=200, save_every=200, learning_rate=3e-3)
     folder = vae.train(cache, tmp_path, settings)
     trained = load_vae(folder)
-    images = drawn(cache, "test", 16)
-    figures, _ = vae.validate(trained, images)
-    untrained, _ = vae.validate(vae.VAE(CONFIG), images)
+    pairs = drawn(cache, "test", 16)
+    figures, _ = vae.validate(trained, pairs)
+    untrained, _ = vae.validate(vae.VAE(CONFIG), pairs)
     assert figures["held_out_psnr_db"] > untrained["held_out_psnr_db"] + 3
-    latents = trained.encode(drawn(cache, "train", 64))
+    latents = trained.encode(drawn(cache, "train", 64)[:, 1])
     assert abs(float(latents.mean())) < 0.3 and 0.5 < float(latents.std()) < 2
 
 
@@ -179,6 +180,31 @@ def test_a_decoder_trained_alone_leaves_latents_as_they_are(
     cache_latents(cache, folder)  # the encoder is the same, so its latents are
 
 
+def test_the_decoder_learns_to_paint_what_a_network_predicts(cache, vae_folder, tmp_path):
+    torch.manual_seed(0)
+    echo = checkpoint.save(tmp_path / "echo", "echo", CONFIG, arrays(restless(Echo(CONFIG))))
+    settings = dataclasses.replace(
+        vae_settings(steps=150, save_every=150, learning_rate=3e-3), decoder_only=True
+    )
+    folder = vae.train(cache, tmp_path / "run", settings, vae_folder, echo)
+    kept = sorted((tmp_path / "run" / "predictions").glob("*.npy"))
+    assert len(kept) == len(tracks(cache, "train"))
+    talks = talks_of(load_echo(echo), tracks(cache, "train"), tmp_path / "run" / "predictions")
+
+    def loss(network):
+        torch.manual_seed(3)
+        weights = vae.Weights.of(settings, torch.device("cpu"))
+        with torch.no_grad():
+            return float(vae.predicted_losses(network, talks, weights, settings)["loss"])
+
+    assert loss(load_vae(folder)) < 0.8 * loss(load_vae(vae_folder))
+
+
+def test_predictions_are_painted_over_latents_that_stay(cache, vae_folder, tmp_path):
+    with pytest.raises(ValueError, match="decoder_only"):
+        vae.train(cache, tmp_path, vae_settings(), vae_folder, echo=tmp_path / "echo")
+
+
 def test_what_a_rendered_corpus_tells_by_index_gets_its_names():
     truth = {f"a_{name}": np.zeros(3) for name in ("aperture", "speaking", "pose")} | {
         "a_emotion": np.array([0, 1, 1]),
@@ -210,19 +236,35 @@ def test_stills_are_pictures_of_the_vae_but_no_tracks(cache, tmp_path):
     assert tracks(tmp_path, "train") == []
     assert len(pictures(cache, "train")["tracks"]) == len(tracks(cache, "train"))
     shares = {"tracks": 0.5, "stills": 0.25, "recorded": 0.25}  # there are no tracks to draw
-    values = draw(pool, shares, 400, 0.0)[:, 0, 0, 0]
+    values = draw(pool, shares, 400, 0.0)[:, 0, 0, 0, 0]
     assert set(values.tolist()) == {7, 200} and 0.4 < (values == 7).mean() < 0.6
 
 
 def test_details_are_where_mouths_and_eyes_are_and_keep_to_the_latents_grid():
     torch.manual_seed(0)
-    frames = np.zeros((64, 64, 64, 3), np.uint8)
-    frames[:, 44] = 1  # the row of the mouth
-    frames[:, 26] = 2  # of the eyes
-    frames[:, :, :, 2] = np.arange(64)  # columns tell where a detail was cut
-    mouths, eyes = (details(frames, 32, 4, share) for share in (1.0, 0.0))
-    assert (mouths[..., 0] == 1).any((1, 2)).all() and (eyes[..., 0] == 2).any((1, 2)).all()
-    assert not (mouths[:, 0, 0, 2] % 4).any() and len(set(mouths[:, 0, 0, 2])) > 1
+    pairs = np.zeros((64, 2, 64, 64, 3), np.uint8)
+    pairs[:, :, 44] = 1  # the row of the mouth
+    pairs[:, :, 26] = 2  # of the eyes
+    pairs[:, :, :, :, 2] = np.arange(64)  # columns tell where a detail was cut
+    corners = [detail_corners(64, 64, 32, 4, share) for share in (1.0, 0.0)]
+    mouths, eyes = (details(pairs, places, 32) for places in corners)
+    assert mouths.shape == (64, 2, 32, 32, 3)
+    assert (mouths[..., 0] == 1).any((2, 3)).all() and (eyes[..., 0] == 2).any((2, 3)).all()
+    assert (mouths[:, 0] == mouths[:, 1]).all()  # a pair is cut at one place
+    assert (mouths[:, 0, 0, 0, 2] == corners[0][:, 0]).all() and not (corners[0] % 4).any()
+    assert len(set(mouths[:, 0, 0, 0, 2])) > 1
+
+
+def test_a_pair_is_of_one_person_and_changed_alike():
+    torch.manual_seed(0)
+    generator = np.random.default_rng(0)
+    people = [np.full((3, 32, 32, 3), value, np.uint8) for value in (40, 200)]
+    pairs = draw({"stills": people}, {"stills": 1.0}, 32, 1.0)
+    assert pairs.shape == (32, 2, 32, 32, 3)
+    assert (pairs[:, 0] == pairs[:, 1]).all()
+    textured = [generator.integers(0, 256, (1, 32, 32, 3), np.uint8)]
+    pairs = draw({"stills": textured}, {"stills": 1.0}, 8, 1.0)
+    assert (pairs[:, 0] == pairs[:, 1]).all() and (pairs[0] != pairs[1]).any()
 
 
 def test_due_emotions_follow_the_turns():

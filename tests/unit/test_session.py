@@ -29,7 +29,9 @@ def started(**options):
         spec.name: rng.standard_normal(spec.dims, np.float32)
         for spec in contracts(CONFIG)["enroll"].outputs
     }
-    return session.start(CONFIG, Options(**options), reference, AFFECT(()))
+    size = CONFIG.image_size
+    portrait = rng.integers(0, 256, (size, size, 3), np.uint8)
+    return session.start(CONFIG, Options(**options), portrait, reference, AFFECT(()))
 
 
 def signals(frames: int = FRAMES) -> dict[str, Any]:

@@ -46,17 +46,21 @@ def generate(echo: Echo, people: Sequence[Track], settings: RolloutConfig) -> Ge
 def echo_systems(vae: VAE, found: Generated, people: Sequence[Track]) -> list[System]:
     """The rows `reconstruction`, `audio_only` and `echo`; the last has the swap tests' figures."""
 
+    portrait = portraits(people)
+
+    def picture(latents: Tensor, n: int) -> np.ndarray:
+        return decode(vae, latents[n], portrait(n))
+
     def swaps(n: int, own: np.ndarray) -> Mapping[str, float]:
-        voice, user = (decode(vae, x[n]) for x in (found.other_voice, found.other_user))
+        voice, user = (picture(x, n) for x in (found.other_voice, found.other_user))
         return swap_figures(own, voice, user, people[n].truth["speaking"][: len(own)] > 0)
 
     def reconstruction(n: int) -> np.ndarray:
         true = people[n].latents[: found.own.shape[1]]
-        return decode(vae, torch.from_numpy(true.astype(np.float32)))
+        return decode(vae, torch.from_numpy(true.astype(np.float32)), portrait(n))
 
-    portrait = portraits(people)
     return [
         System("reconstruction", reconstruction, portrait, "baseline"),
-        System("audio_only", lambda n: decode(vae, found.without_user[n]), portrait, "baseline"),
-        System("echo", lambda n: decode(vae, found.own[n]), portrait, "generated", swaps),
+        System("audio_only", lambda n: picture(found.without_user, n), portrait, "baseline"),
+        System("echo", lambda n: picture(found.own, n), portrait, "generated", swaps),
     ]

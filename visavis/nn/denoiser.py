@@ -20,8 +20,8 @@ from torch import Tensor, nn
 
 from visavis.config import EchoConfig
 from visavis.nn.attention import Attention, FeedForward, sinusoidal_embedding
+from visavis.nn.residual import ResidualBlock
 from visavis.nn.sdcm import SDCM, EntangledCrossAttention
-from visavis.nn.vae import ResidualBlock
 
 TIMESTEP_WIDTH = 128
 
@@ -126,6 +126,7 @@ class SDCMDenoiser(nn.Module):
         self.time_modulation = nn.Linear(width, 6 * width)
         self.audio_tokens = AudioTokens(config)
         self.affect_project = nn.Linear(config.affect.width, width)
+        self.affect_modulation = nn.Linear(config.affect.width, width)
         self.user_absent = nn.Parameter(torch.zeros(config.lcu.width))
         self.blocks = nn.ModuleList(DenoiserBlock(config) for _ in range(denoiser.depth))
         self.norm = nn.LayerNorm(width)
@@ -136,6 +137,8 @@ class SDCMDenoiser(nn.Module):
             ResidualBlock(stem),
             nn.Conv2d(stem, channels, 3, padding=1),
         )
+        nn.init.zeros_(self.affect_modulation.weight)
+        nn.init.zeros_(self.affect_modulation.bias)
         nn.init.zeros_(self.time_modulation.weight)
         nn.init.zeros_(self.time_modulation.bias)
         last = self.head[-1]
@@ -162,8 +165,10 @@ class SDCMDenoiser(nn.Module):
         h = h.unflatten(0, (batch, frames)) + self.position + self.frame_position
 
         time = self.time(sinusoidal_embedding(timestep[:, 0] * 1000, TIMESTEP_WIDTH))
-        modulation = self.time_modulation(time).unflatten(1, (6, -1))
         has_audio, has_user = condition_mask[:, :1, None], condition_mask[:, 1:, None]
+        if self.feels:
+            time = time + has_user[:, 0] * self.affect_modulation(affect_tokens.mean(1))
+        modulation = self.time_modulation(time).unflatten(1, (6, -1))
         audio_tokens = self.audio_tokens(avatar_audio_features, has_audio)
         user = has_user * user_tokens.flatten(1, 2) + (1 - has_user) * self.user_absent
         context = reference_tokens

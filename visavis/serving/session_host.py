@@ -256,7 +256,9 @@ class SessionHost:
             "enroll",
             {"portrait": tensors["portrait"][None], "region_centers": tensors["region_centers"]},
         )
-        return session.start(self.config, parsed, reference, self._affect_tokens(()))
+        return session.start(
+            self.config, parsed, tensors["portrait"], reference, self._affect_tokens(())
+        )
 
     # Other models
 
