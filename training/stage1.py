@@ -46,6 +46,8 @@ LISTENING_PARTS = (
     "user_project",
     "user_absent",
     "affect_project",
+    "affect_modulation",
+    "affect_input",
 )
 SHOWN_BLOCKS = 25  # of a held-out track in sample films
 
@@ -160,12 +162,17 @@ def film(loop: Loop[Echo], vae: Path, track: Track, *, with_user: bool) -> None:
     loop.film("held_out", np.concatenate([track.frames[: len(frames)], frames], axis=2))
 
 
+def some_of(pool: Sequence[Track], count: int = 48) -> Sequence[Track]:
+    """About as many tracks of a pool, evenly spread, for what is fitted on their latents."""
+    return pool[:: max(1, len(pool) // count)]
+
+
 def lip_report(
     echo: Echo, pool: Sequence[Track], held_out: list[Track], *, with_user: bool
 ) -> dict[str, float]:
     """Audio-mouth correlation on held-out people, and what is left of it under another's voice."""
     echo.eval()
-    probe = fit_probe(pool[:: max(1, len(pool) // 24)])
+    probe = fit_probe(some_of(pool))
     settings = RolloutConfig(blocks=min(30, *(t.blocks for t in held_out)), with_user=with_user)
     frames = settings.blocks * echo.config.block_frames
     swapped = held_out[1:] + held_out[:1]

@@ -25,6 +25,7 @@ from torch import Tensor
 from training.batches import Place, batch_of, draw_reference
 from training.data import Track, tracks
 from training.denoising import Conditions, ContextConfig, denoise, previous_latents
+from training.expression import ExpressionProbe, expression_report, fit_expression
 from training.hearing import hear, heard_blocks
 from training.latents import cache_latents
 from training.loop import Loop, LoopConfig
@@ -32,7 +33,7 @@ from training.losses import FlowConfig, flow_loss, noisy, swap_loss
 from training.measures.baselines import others
 from training.precision import half_precision
 from training.rollout import RolloutConfig, rollout
-from training.stage1 import LISTENING_PARTS, film, lip_report, teach
+from training.stage1 import LISTENING_PARTS, film, lip_report, some_of, teach
 from training.streaming import training_pool
 from visavis import checkpoint
 from visavis import config as configs
@@ -56,9 +57,10 @@ class Stage2Training:
     old_rate: float = 0.2  # learning rate of what stage 1 trained, as a ratio
     swap_weight: float = 4.0  # of the change of speaking lips under another user
     swapped_share: float = 0.34  # of the blocks, which are seen under another user too
+    expression_weight: float = 1.0  # of the error of what a face shows
     report_every: int = 250
     context: ContextConfig = field(
-        default_factory=lambda: ContextConfig(restart_share=0.05, stray_share=0.5)
+        default_factory=lambda: ContextConfig(own_share=0.25, stray_share=0.8)
     )
     flow: FlowConfig = field(default_factory=FlowConfig)
     loop: LoopConfig = field(default_factory=lambda: LoopConfig(steps=800, learning_rate=6e-4))
@@ -103,7 +105,9 @@ def hear_moment(
     return torch.cat([heard[:, :1], heard], dim=1)  # nothing was heard before the first block
 
 
-def conversation_loss(echo: Echo, places: list[Place], settings: Stage2Training) -> Tensor:
+def conversation_loss(
+    echo: Echo, places: list[Place], probe: ExpressionProbe, settings: Stage2Training
+) -> Tensor:
     """The mean loss of `loss_blocks` blocks from `places` on, all before them having been heard."""
     heard = hear_moment(
         echo,
@@ -113,7 +117,7 @@ def conversation_loss(echo: Echo, places: list[Place], settings: Stage2Training)
         learned_blocks=settings.learned_blocks,
     )
     return mean_over_blocks(
-        places, heard, lambda *block: listening_loss(echo, *block, settings=settings)
+        places, heard, lambda *block: listening_loss(echo, *block, probe, settings)
     )
 
 
@@ -132,9 +136,15 @@ def mean_over_blocks(
 
 
 def listening_loss(
-    echo: Echo, places: list[Place], heard_before: Tensor, heard: Tensor, settings: Stage2Training
+    echo: Echo,
+    places: list[Place],
+    heard_before: Tensor,
+    heard: Tensor,
+    probe: ExpressionProbe,
+    settings: Stage2Training,
 ) -> Tensor:
-    """The loss of one block of each: denoising, and lips that do not mind who listens.
+    """The loss of one block of each: denoising, what the face shows, and lips that do not mind who
+    listens.
 
     Args: heard_before and heard (B, F, K, D), f_pu of the block before and of this one.
     """
@@ -149,6 +159,7 @@ def listening_loss(
     with half_precision(echo.device):
         x_0 = denoise(echo, x_t, t, batch, previous, conditions)
     loss = flow_loss(x_0, batch.x_0, strayed, t, settings.flow)
+    loss = loss + settings.expression_weight * probe.loss(x_0, batch.x_0)
 
     some = range(math.ceil(settings.swapped_share * len(places)))
     strangers = replace(conditions, user_tokens=heard.roll(1, 0)).rows(some)
@@ -175,10 +186,11 @@ def train(
     loop = Loop(run, echo, settings.loop, rate_of=lambda name: rate_of(name, settings.old_rate))
     pool = training_pool(cache, vae, loop, stream)
     (run / "training.json").write_text(configs.to_json(settings))
+    probe = fit_expression(some_of(pool), loop.device)
 
     def losses() -> dict[str, Tensor]:
         places = draw_moment(pool, settings.conversations, settings.loss_blocks)
-        return {"loss": conversation_loss(echo, places, settings)}
+        return {"loss": conversation_loss(echo, places, probe, settings)}
 
     return teach_to_listen(loop, losses, pool, held_out, vae, settings.report_every)
 
@@ -203,9 +215,11 @@ def teach_to_listen(
 
 
 def report(echo: Echo, pool: Sequence[Track], held_out: list[Track]) -> dict[str, float]:
-    """What stage 1 reports, with the user present, and the swap of the user."""
+    """What stage 1 reports, with the user present, what is shown, and the swap of the user."""
     lips = lip_report(echo, pool, held_out, with_user=True)
-    return lips | user_swap_report(echo, held_out)
+    probe = fit_expression(some_of(pool), torch.device("cpu"))
+    shown = expression_report(echo, probe, held_out)
+    return lips | shown | user_swap_report(echo, held_out)
 
 
 def user_swap_report(echo: Echo, held_out: list[Track]) -> dict[str, float]:

@@ -22,7 +22,7 @@ class AffectEncoder(nn.Module):
     def __init__(self, config: AffectConfig):
         super().__init__()
         self.embed = nn.Embedding(config.vocabulary, config.width)
-        nn.init.normal_(self.embed.weight, std=0.1)
+        nn.init.normal_(self.embed.weight, std=1.0)
         self.position = nn.Parameter(torch.randn(config.max_words, config.width) * 0.02)
         self.layers = nn.ModuleList(
             TransformerLayer(config.width, config.heads) for _ in range(config.layers)

@@ -6,7 +6,9 @@ The network predicts x_0 as the reference plus a change, through a convolutional
 small training budgets that learns lips where plain velocity prediction over linear patches did not.
 The reference and the previous latents are concatenated to every noisy frame (the Ⓒ of Fig. 2),
 which makes the seam to the block before a local matter. Conditioning on time is shared by all
-blocks (adaLN-single: Chen et al., 2023, arXiv 2310.00426).
+blocks (adaLN-single: Chen et al., 2023, arXiv 2310.00426). The paper's door for c_emo is the
+cross-attention; there a few tokens of feeling stand beside many of looks, and on a small corpus the
+network never came to heed them. So their mean also joins every token and the shared modulation.
 
 Legend: B batch, F frames, P previous frames, C h w latents, g token grid, N = g² tokens a frame,
 D width, A audio feature frames, S audio tokens a frame, K user tokens a frame.
@@ -126,7 +128,8 @@ class SDCMDenoiser(nn.Module):
         self.time_modulation = nn.Linear(width, 6 * width)
         self.audio_tokens = AudioTokens(config)
         self.affect_project = nn.Linear(config.affect.width, width)
-        self.affect_modulation = nn.Linear(config.affect.width, width)
+        self.affect_modulation = nn.Linear(config.affect.width, 6 * width)
+        self.affect_input = nn.Linear(config.affect.width, width)
         self.user_absent = nn.Parameter(torch.zeros(config.lcu.width))
         self.blocks = nn.ModuleList(DenoiserBlock(config) for _ in range(denoiser.depth))
         self.norm = nn.LayerNorm(width)
@@ -137,10 +140,9 @@ class SDCMDenoiser(nn.Module):
             ResidualBlock(stem),
             nn.Conv2d(stem, channels, 3, padding=1),
         )
-        nn.init.zeros_(self.affect_modulation.weight)
-        nn.init.zeros_(self.affect_modulation.bias)
-        nn.init.zeros_(self.time_modulation.weight)
-        nn.init.zeros_(self.time_modulation.bias)
+        for layer in (self.time_modulation, self.affect_modulation, self.affect_input):
+            nn.init.zeros_(layer.weight)
+            nn.init.zeros_(layer.bias)
         last = self.head[-1]
         assert isinstance(last, nn.Conv2d) and last.bias is not None
         nn.init.zeros_(last.weight)  # an untrained avatar is its own portrait
@@ -166,9 +168,11 @@ class SDCMDenoiser(nn.Module):
 
         time = self.time(sinusoidal_embedding(timestep[:, 0] * 1000, TIMESTEP_WIDTH))
         has_audio, has_user = condition_mask[:, :1, None], condition_mask[:, 1:, None]
-        if self.feels:
-            time = time + has_user[:, 0] * self.affect_modulation(affect_tokens.mean(1))
         modulation = self.time_modulation(time).unflatten(1, (6, -1))
+        if self.feels:
+            felt = has_user[:, 0] * affect_tokens.mean(1)
+            modulation = modulation + self.affect_modulation(felt).unflatten(1, (6, -1))
+            h = h + self.affect_input(felt)[:, None, None]
         audio_tokens = self.audio_tokens(avatar_audio_features, has_audio)
         user = has_user * user_tokens.flatten(1, 2) + (1 - has_user) * self.user_absent
         context = reference_tokens
