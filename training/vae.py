@@ -22,6 +22,7 @@ from typing import Annotated
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 import typer
 from torch import Tensor
 
@@ -57,6 +58,7 @@ class VAETraining:
     gradient_weight: float = 0.5
     squared_weight: float = 2.0
     moved_weight: float = 0.5  # of the moved portrait's error, painted over or not
+    cover_weight: float = 0.03  # of painting: a blur is nearer to any hair than other hair is
     perceptual_weight: float = 0.05
     perceptual_details: int = 8  # of the details; their features cost as much as the VAE
     kl_weight: float = 1e-5
@@ -79,6 +81,7 @@ class VAETraining:
         }
 
 
+MOVED_SCALES = (1, 4, 8)  # pixels a side that a moved portrait is compared by
 PERCEPTUAL_TAPS = 3  # of EfficientNet-Lite0: edges and textures, at a half to an eighth
 
 
@@ -169,10 +172,16 @@ def painting_loss(
     painted: Painted, target: Tensor, weight: Tensor, settings: VAETraining
 ) -> Tensor:
     """Error of the pictures (B, 3, H, W), and some of the portrait's that was moved into them: it
-    learns to move where it is painted over too."""
-    moved = (weight * (painted.moved_portrait - target).abs()).mean()
+    learns to move where it is painted over too.
+
+    Fine texture says nothing of where to go once it is some pixels off, so the moved portrait is
+    compared coarsely as well.
+    """
+    off = weight * (painted.moved_portrait - target)
+    moved = torch.stack([F.avg_pool2d(off, scale).abs().mean() for scale in MOVED_SCALES]).sum()
     images = reconstruction_loss(painted.images, target, weight, settings)
-    return images + settings.moved_weight * moved
+    cover = (painted.cover * (weight > 0)).mean()
+    return images + settings.moved_weight * moved + settings.cover_weight * cover
 
 
 def reconstruct(

@@ -29,10 +29,11 @@ PAINTED_OVER_LOGIT = -1.0  # at first: what moves well is to be found before wha
 
 
 class Painted(NamedTuple):
-    """Pictures, about [0, 1] and not clamped, and the moved portrait that is in them."""
+    """Pictures, about [0, 1] and not clamped, the moved portrait in them, and what covers it."""
 
     images: Tensor  # (B, 3, H, W)
     moved_portrait: Tensor  # (B, 3, H, W)
+    cover: Tensor  # (B, 1, H, W) in [0, 1]
 
 
 class Painter(nn.Module):
@@ -60,7 +61,7 @@ class Painter(nn.Module):
         painted = F.pixel_shuffle(self.paint(h), self.shuffle)
         cover = torch.sigmoid(F.pixel_shuffle(self.cover(h), self.shuffle))
         moved = moved_by(portrait, self.shuffle * self.flow(h))
-        return Painted(moved + cover * (painted - moved), moved)
+        return Painted(moved + cover * (painted - moved), moved, cover)
 
 
 def moved_by(images: Tensor, flow: Tensor) -> Tensor:
