@@ -81,8 +81,9 @@ def fit_expression(
     gram = sum(v.T @ v for v in values) + ridge * np.eye(values[0].shape[1], dtype=np.float32)
     labels = [_centred(shown(track, names)) for track in tracks]
     spread = np.concatenate(labels).std(0)
-    targets = sum(v.T @ y for v, y in zip(values, labels, strict=True))[:, spread > 0]
-    weight = np.linalg.solve(gram, targets / spread[spread > 0])
+    varies = spread > 0
+    targets = sum(v.T @ y[:, varies] for v, y in zip(values, labels, strict=True))
+    weight = np.linalg.solve(gram, targets / spread[varies])
     return ExpressionProbe(torch.from_numpy(weight).to(device))
 
 

@@ -116,9 +116,11 @@ def conversation_loss(
         window_blocks=settings.window_blocks,
         learned_blocks=settings.learned_blocks,
     )
-    return mean_over_blocks(
-        places, heard, lambda *block: listening_loss(echo, *block, probe, settings)
-    )
+
+    def loss(block: list[Place], before: Tensor, now: Tensor) -> Tensor:
+        return listening_loss(echo, block, before, now, probe, settings)
+
+    return mean_over_blocks(places, heard, loss)
 
 
 def mean_over_blocks(
