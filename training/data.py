@@ -219,11 +219,16 @@ def _scale(frame: np.ndarray, size: int) -> np.ndarray:
 
 
 def cache_stills(source: Path, target: Path, size: int) -> None:
-    """Decode one person's pictures into the cache, whole or not at all."""
+    """Decode one person's pictures into the cache."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_suffix(".partial.npy")
-    np.save(partial, video_frames(source, size))
-    partial.rename(target)
+    save_whole(target, video_frames(source, size))
+
+
+def save_whole(path: Path, array: np.ndarray) -> None:
+    """Write an array file (`.npy`), whole or not at all."""
+    partial = path.with_suffix(".partial.npy")
+    np.save(partial, array)
+    partial.rename(path)
 
 
 def main(corpus: Path, cache: Path, size: str = "nano", threads: int = 2) -> None:

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from training.data import Track
+from training.data import Track, save_whole
 from training.precision import half_precision
 from training.rollout import RolloutConfig, rollout
 from visavis.nn.echo import Echo
@@ -62,7 +62,5 @@ def talks_of(echo: Echo, tracks: Sequence[Track], folder: Path) -> Talks:
         with torch.inference_mode(), half_precision(echo.device):
             latents = rollout(echo, talkers, settings)
         for n, own in zip(group, latents.half().numpy(), strict=True):
-            partial = paths[n].with_suffix(".partial.npy")
-            np.save(partial, own)
-            partial.rename(paths[n])
+            save_whole(paths[n], own)
     return Talks(tracks, [np.load(path, mmap_mode="r") for path in paths])

@@ -2,10 +2,10 @@
 
 Every step sees a few pairs of a portrait and another picture of the same person, and many details
 of other pairs: mouths and eyes at full resolution, where a viewer looks and where most is to be
-learned, for a quarter of the cost. The loss of whole
-pictures is absolute and squared error and their spatial gradients; details add the distance of
-their features (as LPIPS without learned weights: Zhang et al., 2018, arXiv 1801.03924), which
-minds a blurred tooth more than pixels do. A very small Kullback-Leibler term keeps latents bounded.
+learned, for a quarter of the cost. The loss of whole pictures is absolute and squared error and
+their spatial gradients; details add the distance of their features (as LPIPS without learned
+weights: Zhang et al., 2018, arXiv 1801.03924), which minds a blurred tooth more than pixels do. A
+very small Kullback-Leibler term keeps latents bounded.
 
 A part of the latents is decoded with noise on it: what a denoiser predicts is never exact, and a
 decoder that has only seen exact latents turns a small error into another mouth (Yang et al., 2025,
@@ -203,7 +203,7 @@ def reconstruct(
         spread = mean.std(dim=(0, 1, 3, 4), keepdim=True)[:, 0]  # so larger ones buy no silence
         deviation = torch.sqrt(deviation**2 + (strength * spread) ** 2)
         noised = mean[:, 1] + deviation * torch.randn_like(deviation)
-        painted = vae.paint(noised, mean[:, 0], pairs[:, 0])
+        painted = vae.decoder(noised, mean[:, 0], pairs[:, 0])
     return Painted(*(images.float() for images in painted)), kl
 
 
@@ -292,7 +292,7 @@ def train(
     `start` is a VAE's checkpoint to begin with, instead of random weights. With `echo`, a network
     trained on its latents, the decoder learns to paint what that predicts, too.
     """
-    if echo is not None and not (settings.decoder_only and start is not None):
+    if echo is not None and (start is None or not settings.decoder_only):
         raise ValueError(
             "echo: got a network beside an encoder in training, expected latents that stay those "
             "it was trained on; give the VAE's checkpoint to begin with and set decoder_only"

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from visavis.config import EchoConfig
-from visavis.nn.painter import Painted, Painter
+from visavis.nn.painter import Painter
 from visavis.nn.residual import Halve, ResidualBlock
 
 # The posterior's log variance is kept in a range where its exponential is harmless.
@@ -69,7 +69,7 @@ class VAE(nn.Module):
         Args: reference_latents (1 or B, C, h, w), normalised, of the portrait (1 or B, 3, H, W) in
         [0, 1], which all of the images show.
         """
-        return self.paint(
+        return self.decoder(
             self.raw(latents),
             self.raw(reference_latents).expand_as(latents),
             portrait.expand(len(latents), -1, -1, -1),
@@ -78,10 +78,6 @@ class VAE(nn.Module):
     def raw(self, latents: Tensor) -> Tensor:
         """Latents as the two halves know them."""
         return latents * self.latent_std + self.latent_mean
-
-    def paint(self, latents: Tensor, reference_latents: Tensor, portrait: Tensor) -> Painted:
-        """Pictures of raw latents (B, C, h, w), those of the portrait (B, 3, H, W)."""
-        return self.decoder(latents, reference_latents, portrait)
 
 
 class VAEEncoder(nn.Module):
