@@ -16,10 +16,10 @@ they depend on. A stopped run goes on where it was; what is finished is kept in 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 import cv2
 import torch
@@ -40,6 +40,8 @@ from visavis import config as configs
 from visavis.config import FRAME_RATE_HZ, SIZES
 from visavis.nn.echo import load_echo, load_vae
 from visavis.nn.vae import VAE
+
+RowT = TypeVar("RowT")
 
 
 @dataclass(frozen=True)
@@ -136,8 +138,8 @@ def train(cache: Path, vae: Path, run: Run, settings: Ablation) -> Path:
 
 def measure(judge: Judge, vae: VAE, checkpoint: Path, run: Run, settings: Ablation) -> Row:
     """All figures of one trained run, kept beside it."""
-    kept = run.folder / "figures.json"
-    if not kept.exists():
+
+    def figures() -> Row:
         blocks = judge.frames // judge.reference.block_frames
         latents = rollout(load_echo(checkpoint), judge.people, run.rollout(settings, blocks))
         portrait = portraits(judge.people)
@@ -145,8 +147,16 @@ def measure(judge: Judge, vae: VAE, checkpoint: Path, run: Run, settings: Ablati
             run.name, lambda n: decode(vae, latents[n], portrait(n)), portrait, "baseline"
         )
         sight = judge.look(made)
-        kept.write_text(json.dumps(judge.row(sight) | reach(judge, sight), indent=2) + "\n")
-    return json.loads(kept.read_text())
+        return judge.row(sight) | reach(judge, sight)
+
+    return kept(run.folder / "figures.json", figures)
+
+
+def kept(path: Path, measured: Callable[[], RowT]) -> RowT:
+    """What was measured once and is kept in `path`."""
+    if not path.exists():
+        path.write_text(json.dumps(measured(), indent=2) + "\n")
+    return json.loads(path.read_text())
 
 
 def reach(judge: Judge, sight: Sight) -> dict[str, float]:
@@ -170,18 +180,20 @@ def reach(judge: Judge, sight: Sight) -> dict[str, float]:
     }
 
 
-def held_out_judge(
-    cache: Path, scorer: lip_sync.LipSync | None, settings: Ablation
-) -> tuple[Judge, dict[str, Row]]:
-    """Who measures, and the rows of the baselines, the truth's first."""
+def held_out_judge(cache: Path, scorer: lip_sync.LipSync | None, settings: Ablation) -> Judge:
+    """Who measures."""
     people: Sequence[Track] = tracks(cache, "test")
-    train_tracks, size = tracks(cache, "train"), SIZES[settings.stage1.size]()
+    size = SIZES[settings.stage1.size]()
     blocks = round(settings.seconds * FRAME_RATE_HZ) // size.block_frames
     frames = min(blocks, *(track.blocks for track in people)) * size.block_frames
-    judge = Judge(people, train_tracks, frames, size, scorer)
-    truth, *rest = baselines(people, train_tracks, frames)
+    return Judge(people, tracks(cache, "train"), frames, size, scorer)
+
+
+def baseline_rows(judge: Judge, train_tracks: Sequence[Track]) -> dict[str, Row]:
+    """The rows of the baselines, the truth's first."""
+    truth, *rest = baselines(judge.people, train_tracks, judge.frames)
     rows = {system.name: judge.row(judge.look(system)) for system in rest}
-    return judge, {truth.name: judge.row(judge.truth), **rows}
+    return {truth.name: judge.row(judge.truth), **rows}
 
 
 def main(
@@ -200,7 +212,8 @@ def main(
     (out / "settings.json").write_text(configs.to_json(settings))
     cache_latents(cache, vae)
     scorer = None if lip_scorer is None else lip_sync.load(lip_scorer)
-    judge, others = held_out_judge(cache, scorer, settings)
+    judge = held_out_judge(cache, scorer, settings)
+    others = kept(out / "baselines.json", lambda: baseline_rows(judge, tracks(cache, "train")))
     decoder = load_vae(vae).to(memory_format=torch.channels_last)  # pyright: ignore
     results: Results = {name: [] for name in VARIANTS}
     facts = {

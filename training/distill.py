@@ -30,8 +30,9 @@ import typer
 from torch import Tensor
 
 from training.batches import BlockBatch, Place, batch_of
+from training.contexts import ContextConfig, previous_latents
 from training.data import tracks
-from training.denoising import Conditions, ContextConfig, denoise, previous_latents
+from training.denoising import Conditions, denoise, denoise_at_once
 from training.latents import cache_latents
 from training.loop import Loop, LoopConfig
 from training.losses import FlowConfig, flow_loss
@@ -96,15 +97,14 @@ def student_loss(
     """
     batch = batch_of(places, student.config, student.device)
     noise = torch.randn_like(batch.x_0)
-    t = noise.new_ones(len(noise), 1)
     with torch.no_grad(), half_precision(student.device):
         present = heard.new_ones(len(places), 2)
         conditions = Conditions(heard, student.affect_encoder(batch.word_ids), present)
         before = replace(conditions, user_tokens=heard_before)
         previous, _ = previous_latents(student, places, batch, before, settings.context)
         answer = teacher_answer(teacher, noise, batch, previous, conditions, settings)
-    with half_precision(student.device):
-        x_0 = denoise(student, noise, t, batch, previous, conditions)
+    x_0 = denoise_at_once(student, noise, batch, previous, conditions)
+    t = noise.new_ones(len(noise), 1)
     return flow_loss(x_0, answer, torch.zeros_like(batch.reference_latents), t, settings.flow)
 
 

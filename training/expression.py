@@ -21,7 +21,7 @@ from torch import Tensor
 
 from training.batches import Place, batch_of
 from training.data import Track
-from training.denoising import Conditions, denoise
+from training.denoising import Conditions, denoise_at_once
 from training.hearing import hear
 from visavis.nn.echo import Echo
 
@@ -114,8 +114,7 @@ def expression_report(
         conditions = Conditions(heard[:, block], echo.affect_encoder(batch.word_ids), present)
         noise, portrait = torch.randn_like(batch.x_0), batch.reference_latents[:, None]
         previous = portrait.expand_as(batch.previous_latents)
-        t = noise.new_ones(len(noise), 1)
-        both = denoise(echo, noise, t, batch, previous, conditions), batch.x_0
+        both = denoise_at_once(echo, noise, batch, previous, conditions), batch.x_0
         readings.append(torch.stack([probe(x.cpu()).mean(1) for x in both]))
     ours, true = (x - x.mean(0) for x in torch.stack(readings, dim=1).double())  # (n, B, K)
     scale = (ours.square().sum((0, 1)) * true.square().sum((0, 1))).sqrt().clamp(min=1e-9)

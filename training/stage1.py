@@ -20,13 +20,9 @@ import typer
 from torch import Tensor
 
 from training.batches import Place, batch_of, draw_places
+from training.contexts import ContextConfig, previous_latents
 from training.data import Track, tracks
-from training.denoising import (
-    Conditions,
-    ContextConfig,
-    denoise,
-    previous_latents,
-)
+from training.denoising import Conditions, denoise
 from training.latents import cache_latents, decode
 from training.loop import Loop, LoopConfig, averaged_weights
 from training.losses import FlowConfig, flow_loss, noisy

@@ -23,8 +23,9 @@ import typer
 from torch import Tensor
 
 from training.batches import Place, batch_of, draw_reference
+from training.contexts import ContextConfig, previous_latents
 from training.data import Track, tracks
-from training.denoising import Conditions, ContextConfig, denoise, previous_latents
+from training.denoising import Conditions, denoise
 from training.expression import ExpressionProbe, expression_report, fit_expression
 from training.hearing import hear, heard_blocks
 from training.latents import cache_latents

@@ -10,7 +10,9 @@ very small Kullback-Leibler term keeps latents bounded.
 A part of the latents is decoded with noise on it: what a denoiser predicts is never exact, and a
 decoder that has only seen exact latents turns a small error into another mouth (Yang et al., 2025,
 arXiv 2507.15856, find that a tokenizer that learns to denoise makes better latents for diffusion).
-Once a denoiser is trained, `--echo` and `decoder_only` teach the decoder to paint its predictions.
+Once a denoiser is trained, `--echo` and `decoder_only` teach the decoder to paint the mouths that
+it predicts. Mouths alone: whole heads are rarely predicted where they are, and such pairs teach it
+to blur.
 """
 
 from __future__ import annotations
@@ -33,6 +35,7 @@ from training.measures.efficientnet_lite import efficientnet_lite0
 from training.measures.picture import tap_distance
 from training.pictures import EYES, MOUTH, Pool, detail_corners, details, draw
 from training.precision import half_precision
+from training.shifts import shifted_to
 from training.talks import Talks, talks_of
 from visavis import checkpoint
 from visavis import config as configs
@@ -66,8 +69,7 @@ class VAETraining:
     noisy_share: float = 0.5  # in this part of the batch
     augment: float = 0.5  # share of pictures that are moved, and of those that are recoloured
     decoder_only: bool = False  # leaves latents as they are, and all that was trained on them
-    predicted: int = 2  # whole pictures of what a network predicted, if there is one,
-    predicted_details: int = 8  # and details
+    predicted_mouths: int = 12  # of a network, if there is one
     report_every: int = 500
     loop: LoopConfig = field(default_factory=lambda: LoopConfig(steps=20000, learning_rate=1e-3))
 
@@ -141,31 +143,32 @@ class Weights:
         return cls(whole.to(device), inner_map(size // 2).to(device))
 
 
-def picture_losses(
-    vae: VAE,
-    whole: Tensor,
-    parts: Tensor,
-    weights: Weights,
-    settings: VAETraining,
-    *,
-    whole_latents: Tensor | None = None,
-    part_latents: Tensor | None = None,
+def whole_losses(
+    vae: VAE, pairs: Tensor, weights: Weights, settings: VAETraining
 ) -> dict[str, Tensor]:
-    """The losses of pairs of whole pictures (B, 2, 3, H, W) and of details (D, 2, 3, S, S).
+    """The losses of pairs of whole pictures (B, 2, 3, H, W)."""
+    painted, kl = reconstruct(vae, pairs, settings)
+    loss = painting_loss(painted, pairs[:, 1], weights.whole, settings)
+    return {"loss": loss + settings.kl_weight * kl, "kl": kl.detach()}
 
-    Args: latents (B or D, 2, C, h, w), normalised, of the pairs; their own if not given.
-    """
-    painted, kl = reconstruct(vae, whole, settings, whole_latents)
-    detail, detail_kl = reconstruct(vae, parts, settings, part_latents)
+
+def detail_losses(
+    vae: VAE, pairs: Tensor, weights: Weights, settings: VAETraining
+) -> dict[str, Tensor]:
+    """The losses of pairs of details (D, 2, 3, S, S)."""
+    painted, kl = reconstruct(vae, pairs, settings)
+    loss, perceptual = closely(painted, pairs[:, 1], weights, settings)
+    return {"loss": loss + settings.kl_weight * kl, "perceptual": perceptual.detach()}
+
+
+def closely(
+    painted: Painted, target: Tensor, weights: Weights, settings: VAETraining
+) -> tuple[Tensor, Tensor]:
+    """The loss of painted details, and the distance of some of them to the targets (D, 3, S, S)."""
     some = slice(settings.perceptual_details)
-    perceptual = perceptual_loss(detail.images[some], parts[some, 1])
-    loss = (
-        painting_loss(painted, whole[:, 1], weights.whole, settings)
-        + painting_loss(detail, parts[:, 1], weights.detail, settings)
-        + settings.perceptual_weight * perceptual
-        + settings.kl_weight * (kl + detail_kl)
-    )
-    return {"loss": loss, "kl": kl.detach(), "perceptual": perceptual.detach()}
+    perceptual = perceptual_loss(painted.images[some], target[some])
+    painting = painting_loss(painted, target, weights.detail, settings)
+    return painting + settings.perceptual_weight * perceptual, perceptual
 
 
 def painting_loss(
@@ -261,23 +264,17 @@ def pairs_of(frames: np.ndarray) -> Tensor:
 def predicted_losses(
     vae: VAE, talks: Talks, weights: Weights, settings: VAETraining
 ) -> dict[str, Tensor]:
-    """The losses of what a network predicted."""
-    count, side = settings.predicted, weights.detail.shape[-1]
-    pairs, latents = talks.draw(count + settings.predicted_details)
-    step = pairs.shape[2] // latents.shape[2]
-    corners = detail_corners(
-        settings.predicted_details, pairs.shape[2], side, step, settings.mouth_share
-    )
-    parts = details(pairs[count:], corners, side)
-    part_latents = details(latents[count:], corners // step, side // step)
-    device = weights.whole.device
-    whole, closely = (pairs_of(some).to(device) for some in (pairs[:count], parts))
-    given, cut = (
-        torch.from_numpy(some).to(device).movedim(-1, 2) for some in (latents[:count], part_latents)
-    )
-    return picture_losses(
-        vae, whole, closely, weights, settings, whole_latents=given, part_latents=cut
-    )
+    """The losses of mouths that a network predicted, compared where they fit best."""
+    side, device = weights.detail.shape[-1], weights.detail.device
+    pairs, latents = talks.draw(settings.predicted_mouths)
+    size, step = pairs.shape[2], pairs.shape[2] // latents.shape[2]
+    corners = detail_corners(len(pairs), size, side, step, mouth_share=1.0)
+    cut = torch.from_numpy(details(latents, corners // step, side // step)).movedim(-1, 2)
+    parts = pairs_of(details(pairs, corners, side)).to(device)
+    painted, _ = reconstruct(vae, parts, settings, cut.to(device))
+    target = shifted_to(parts[:, 1], painted.images, side // 16, weights.detail)
+    loss, perceptual = closely(painted, target, weights, settings)
+    return {"predicted": loss, "perceptual_predicted": perceptual.detach()}
 
 
 def train(
@@ -316,13 +313,15 @@ def train(
         whole, others = frames[: settings.batch], frames[settings.batch :]
         corners = detail_corners(len(others), config.image_size, side, step, settings.mouth_share)
         parts = details(others, corners, side)
-        seen, closely = (pairs_of(some).to(loop.device) for some in (whole, parts))
-        found = picture_losses(loop.model, seen, closely, weights, settings)
-        if talks is None:
-            return found
-        told = predicted_losses(loop.model, talks, weights, settings)
-        both = {"predicted": told["loss"].detach(), "perceptual_predicted": told["perceptual"]}
-        return {**found, **both, "loss": found["loss"] + told["loss"]}
+        seen, near = (pairs_of(some).to(loop.device) for some in (whole, parts))
+        whole_found = whole_losses(loop.model, seen, weights, settings)
+        found = detail_losses(loop.model, near, weights, settings)
+        loss = whole_found["loss"] + found["loss"]
+        if talks is not None:
+            told = predicted_losses(loop.model, talks, weights, settings)
+            loss = loss + told["predicted"]
+            found |= {name: figure.detach() for name, figure in told.items()}
+        return {**whole_found, **found, "loss": loss}
 
     for _ in loop:
         loop.update(losses)

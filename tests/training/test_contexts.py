@@ -3,31 +3,15 @@
 import numpy as np
 import torch
 
-from tests.sizes import tiny
+from tests.training.whole_track import BLOCKS, CONFIG, track
 from training.batches import Place, batch_of, stray
-from training.data import Track
-from training.denoising import Conditions, ContextConfig, previous_latents
+from training.contexts import ContextConfig, previous_latents
+from training.denoising import Conditions
 from training.losses import FlowConfig, flow_loss, swap_loss
 from training.stage1 import Stage1Training, nobody, talking_loss
 from visavis.nn.echo import Echo
 
-CONFIG = tiny()
-BLOCKS = 4
 OWN = ContextConfig(noise=0.0, restart_share=0.0, own_share=1.0)
-
-
-def track(folder) -> Track:
-    """A track of random latents."""
-    frames = BLOCKS * CONFIG.block_frames
-    generator = np.random.default_rng(0)
-    latents = generator.standard_normal((frames, *CONFIG.latent_shape)).astype(np.float16)
-    width = (CONFIG.audio.feature_frames, CONFIG.audio.feature_width)
-    np.save(folder / "latents.npy", latents)
-    np.save(folder / "frames.npy", np.zeros((frames, 2, 2, 3), np.uint8))
-    np.save(folder / "avatar_features.npy", generator.standard_normal((BLOCKS, *width)))
-    emotion, pose = np.full(frames, "happy"), generator.standard_normal((frames, 3))
-    np.savez(folder / "truth.npz", speaking=np.ones(frames, bool), emotion=emotion, pose=pose)
-    return Track(folder, folder)
 
 
 def conditions(batch: int) -> Conditions:
