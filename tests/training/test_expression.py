@@ -72,5 +72,5 @@ def test_the_report_is_1_for_a_network_that_shows_what_is_due(pool, monkeypatch)
     echo, probe = Echo(CONFIG).eval(), fit_expression(pool, CPU)
     silent = expression_report(echo, probe, pool)["expression_r"]
     assert abs(silent) < 0.6
-    monkeypatch.setattr(expression, "denoise", lambda echo, x_t, t, batch, *_: batch.x_0)
+    monkeypatch.setattr(expression, "denoise_at_once", lambda echo, noise, batch, *_: batch.x_0)
     assert expression_report(echo, probe, pool)["expression_r"] == pytest.approx(1.0)
