@@ -23,6 +23,7 @@ from torch import Tensor
 
 from training.batches import BlockBatch, Place, batch_of, stray
 from training.denoising import Conditions, denoise_at_once
+from training.precision import half_precision
 from visavis.nn.echo import Echo
 from visavis.sampler import context
 
@@ -70,7 +71,8 @@ def previous_latents(
 def own_context(echo: Echo, before: BlockBatch, conditions: Conditions) -> Tensor:
     """(B, P, C, h, w): what the network makes of the block before, and will be told of it."""
     noise = torch.randn_like(before.x_0)
-    x_0 = denoise_at_once(echo, noise, before, before.previous_latents, conditions)
+    with half_precision(echo.device):
+        x_0 = denoise_at_once(echo, noise, before, before.previous_latents, conditions)
     frames = echo.config.denoiser.previous_frames
     return context(x_0, before.reference_latents[:, None], frames, echo.config.context_keep)
 

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from training.batches import BlockBatch
-from training.precision import half_precision
 from training.rollout import fixed_masks
 from visavis.nn.echo import Echo
 
@@ -52,6 +51,5 @@ def denoise(
 def denoise_at_once(
     echo: Echo, noise: Tensor, batch: BlockBatch, previous: Tensor, conditions: Conditions
 ) -> Tensor:
-    """x_0 (B, F, C, h, w) float32 in one step from pure noise, under automatic mixed precision."""
-    with half_precision(echo.device):
-        return denoise(echo, noise, noise.new_ones(len(noise), 1), batch, previous, conditions)
+    """x_0 (B, F, C, h, w) float32 in one step from pure noise."""
+    return denoise(echo, noise, noise.new_ones(len(noise), 1), batch, previous, conditions)

@@ -103,7 +103,8 @@ def student_loss(
         before = replace(conditions, user_tokens=heard_before)
         previous, _ = previous_latents(student, places, batch, before, settings.context)
         answer = teacher_answer(teacher, noise, batch, previous, conditions, settings)
-    x_0 = denoise_at_once(student, noise, batch, previous, conditions)
+    with half_precision(student.device):
+        x_0 = denoise_at_once(student, noise, batch, previous, conditions)
     t = noise.new_ones(len(noise), 1)
     return flow_loss(x_0, answer, torch.zeros_like(batch.reference_latents), t, settings.flow)
 
