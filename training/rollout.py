@@ -36,7 +36,6 @@ class RolloutConfig:
     user_guidance_scale: float = 1.0
     with_user: bool = True  # False before stage 2, which teaches the network to listen
     window_blocks: int | None = None  # of the past that are heard; all that the memory holds
-    teacher_forced: bool = False  # every block follows the true one, not the sampled one
     seed: int = 0
 
 
@@ -109,8 +108,6 @@ def rolled_blocks(
         denoise = guided(predict, settings.audio_guidance_scale, settings.user_guidance_scale)
         latents = sample(denoise, noise.to(device), timesteps(num_steps))
         yield latents
-        if settings.teacher_forced:
-            latents = block_latents(avatars, block, config.block_frames).to(device)
         previous = context(
             latents, reference[:, None], config.denoiser.previous_frames, config.context_keep
         )
@@ -133,11 +130,6 @@ def user_tokens(echo: Echo, users: Sequence[Track], settings: RolloutConfig) -> 
         return hear(echo, users, range(settings.blocks), settings.blocks)
     windows = [heard_blocks(echo, n, settings.window_blocks) for n in range(settings.blocks)]
     return torch.cat([hear(echo, users, window, 1) for window in windows], dim=1)
-
-
-def block_latents(tracks: Sequence[Track], block: int, frames: int) -> Tensor:
-    """The true latents (B, F, C, h, w) of a block."""
-    return stack([track.latents[block * frames : (block + 1) * frames] for track in tracks])
 
 
 def conditional(echo: Echo, allowed: Tensor, *conditions: Tensor) -> Predict:

@@ -1,38 +1,45 @@
 """This is where a network's own predictions are kept for the decoder to learn from.
 
 What a denoiser predicts is not what the VAE's encoder makes of any picture: it is nearer to the
-mean of what may come. So each training track is talked through once, every block following the
-true one, and the decoder learns to paint the true picture from the prediction.
+mean of what may come. So each training track is talked through once, every block after the true one
+before it, and the decoder learns to paint the true picture from the prediction. Every block has a
+portrait of its own, which may be any frame: there will be portraits that show an open smile.
 
     folder/conversation_0007_a.npy        (T, C, h, w) float16
 
-Legend: B batch, T frames, C h w latents, H W pixels.
+Legend: B batch, T frames, F block frames, C h w latents, H W pixels.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 from tqdm import tqdm
 
+from training.batches import Place, batch_of
 from training.data import Track, save_whole
+from training.denoising import Conditions, denoise_at_once
+from training.hearing import hear
 from training.precision import half_precision
-from training.rollout import RolloutConfig, rollout
+from training.rollout import block_noise
 from visavis.nn.echo import Echo
+from visavis.sampler import context
 
 AT_ONCE = 11
 
 
 @dataclass(frozen=True)
 class Talks:
-    """Tracks, and what a network predicts of their latents; the first frames are the portraits."""
+    """Tracks, and the latents (T, C, h, w) that a network predicts of each."""
 
     tracks: Sequence[Track]
     predicted: Sequence[np.ndarray]
+    block_frames: int
 
     def draw(self, batch: int) -> tuple[np.ndarray, np.ndarray]:
         """Pairs (B, 2, H, W, 3) uint8 of portrait and true picture, and for both of them latents
@@ -41,10 +48,17 @@ class Talks:
         for n in torch.randint(len(self.tracks), (batch,)).tolist():
             track, predicted = self.tracks[n], self.predicted[n]
             t = int(torch.randint(len(predicted), ()))
-            pairs.append(np.stack([track.frames[0], track.frames[t]]))
-            latents.append(np.stack([track.latents[0], predicted[t]]))
+            portrait = portraits(track)[t // self.block_frames]
+            pairs.append(np.stack([track.frames[portrait], track.frames[t]]))
+            latents.append(np.stack([track.latents[portrait], predicted[t]]))
         moved = np.stack(latents).astype(np.float32).transpose(0, 1, 3, 4, 2)
         return np.stack(pairs), moved
+
+
+def portraits(track: Track) -> list[int]:
+    """The frame that is the portrait, of every block: any, but always the same one."""
+    always = torch.Generator().manual_seed(0)
+    return torch.randint(len(track.latents), (track.blocks,), generator=always).tolist()
 
 
 def talks_of(echo: Echo, tracks: Sequence[Track], folder: Path) -> Talks:
@@ -55,12 +69,28 @@ def talks_of(echo: Echo, tracks: Sequence[Track], folder: Path) -> Talks:
     todo = [n for n, path in enumerate(paths) if not path.exists()]
     groups = [todo[first : first + AT_ONCE] for first in range(0, len(todo), AT_ONCE)]
     for group in tqdm(groups, desc="predictions", unit="group", disable=not groups):
-        talkers = [tracks[n] for n in group]
-        settings = RolloutConfig(
-            blocks=min(track.blocks for track in talkers), num_steps=1, teacher_forced=True
-        )
         with torch.inference_mode(), half_precision(echo.device):
-            latents = rollout(echo, talkers, settings)
-        for n, own in zip(group, latents.half().numpy(), strict=True):
+            blocks = list(predictions(echo, [tracks[n] for n in group]))
+        latents = torch.cat(blocks, dim=1).cpu().half().numpy()
+        for n, own in zip(group, latents, strict=True):
             save_whole(paths[n], own)
-    return Talks(tracks, [np.load(path, mmap_mode="r") for path in paths])
+    predicted = [np.load(path, mmap_mode="r") for path in paths]
+    return Talks(tracks, predicted, echo.config.block_frames)
+
+
+def predictions(echo: Echo, tracks: Sequence[Track]) -> Iterator[Tensor]:
+    """Latents (B, F, C, h, w) of one block after another, to where the shortest track ends."""
+    config, blocks = echo.config, min(track.blocks for track in tracks)
+    heard = hear(echo, [track.user for track in tracks], range(blocks), blocks)
+    for block, noise in enumerate(block_noise(config, len(tracks), blocks, seed=0)):
+        places = [Place(track, block, portraits(track)[block]) for track in tracks]
+        batch = batch_of(places, config, echo.device)
+        present = heard.new_ones(len(tracks), 2)
+        conditions = Conditions(heard[:, block], echo.affect_encoder(batch.word_ids), present)
+        previous = context(
+            batch.previous_latents,
+            batch.reference_latents[:, None],
+            config.denoiser.previous_frames,
+            config.context_keep,
+        )
+        yield denoise_at_once(echo, noise.to(echo.device), batch, previous, conditions)

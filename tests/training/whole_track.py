@@ -19,7 +19,8 @@ def track(folder: Path) -> Track:
     width = (CONFIG.audio.feature_frames, CONFIG.audio.feature_width)
     np.save(folder / "latents.npy", latents)
     np.save(folder / "frames.npy", np.zeros((frames, 2, 2, 3), np.uint8))
-    np.save(folder / "avatar_features.npy", generator.standard_normal((BLOCKS, *width)))
+    for name in ("avatar_features", "user_features"):
+        np.save(folder / f"{name}.npy", generator.standard_normal((BLOCKS, *width)))
     emotion, pose = np.full(frames, "happy"), generator.standard_normal((frames, 3))
     np.savez(folder / "truth.npz", speaking=np.ones(frames, bool), emotion=emotion, pose=pose)
     return Track(folder, folder)
