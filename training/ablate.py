@@ -11,11 +11,14 @@ Written are `ablation.json` (every figure of every run), `ablation.md` (means an
 deviations over seeds, and whether each difference has the sign of ECHO's), `ablation.png` (the same
 to look at) and `reach.png`: how alike reactions are to the true ones, by how far back lies what
 they depend on. A stopped run goes on where it was; what is finished is kept in `OUT/seed_0/…`.
+Several processes or machines may do a seed each into one OUT (`--only 0`, `--only 1`, …); run once
+more without `--only`, it writes what all of them found.
 """
 
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -153,9 +156,11 @@ def measure(judge: Judge, vae: VAE, checkpoint: Path, run: Run, settings: Ablati
 
 
 def kept(path: Path, measured: Callable[[], RowT]) -> RowT:
-    """What was measured once and is kept in `path`."""
+    """What was measured once and is kept in `path`, whole or not at all."""
     if not path.exists():
-        path.write_text(json.dumps(measured(), indent=2) + "\n")
+        partial = path.with_suffix(f".{os.getpid()}")
+        partial.write_text(json.dumps(measured(), indent=2) + "\n")
+        partial.rename(path)
     return json.loads(path.read_text())
 
 
@@ -203,6 +208,7 @@ def main(
     config: Annotated[Path | None, typer.Option(help="settings as JSON")] = None,
     lip_scorer: Annotated[Path | None, typer.Option("--lip-sync")] = None,
     threads: int = 2,
+    only: Annotated[list[int] | None, typer.Option(help="the seeds to do; all without it")] = None,
 ) -> None:
     """Train and measure every variant under every seed; writes tables and plots to OUT."""
     torch.set_num_threads(threads)
@@ -222,13 +228,13 @@ def main(
         "steps": f"{settings.stage1.loop.steps} + {settings.stage2.loop.steps}",
     }
     table = ""
-    for seed in range(settings.seeds):
+    for nth, seed in enumerate(range(settings.seeds) if only is None else only, start=1):
         for name in VARIANTS:
             run = Run(name, seed, out)
             checkpoint = train(cache, vae, run, settings)
             results[name].append(measure(judge, decoder, checkpoint, run, settings))
             done = {name: rows for name, rows in results.items() if rows}
-            table = write(out, done, others, {**facts, "seeds": seed + 1})
+            table = write(out, done, others, {**facts, "seeds": nth})
     print(table)
 
 
