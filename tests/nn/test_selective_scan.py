@@ -3,30 +3,25 @@
 import pytest
 import torch
 
-from visavis.nn.selective_scan import SelectiveScan, selective_scan
+from visavis.nn.selective_scan import CHUNK_STEPS, SelectiveScan, selective_scan
 
 B, T, H, P, N = 2, 9, 3, 4, 5
 
 
-def inputs(seed=0):
-    torch.manual_seed(seed)
-    return (
-        torch.randn(B, T, H, P),
-        -torch.rand(B, T, H),
-        torch.randn(B, T, N),
-        torch.randn(B, T, N),
-        torch.randn(B, H, P, N),
-    )
-
-
-def test_equals_the_recurrence():
-    x, log_decay, input_gate, output_gate, state = inputs()
+@pytest.mark.parametrize(
+    "steps", [7, CHUNK_STEPS // 2, 3 * CHUNK_STEPS], ids=["chunks of one", "one chunk", "chunks"]
+)
+def test_equals_the_recurrence(steps):
+    torch.manual_seed(0)
+    x, log_decay = torch.randn(B, steps, H, P), -torch.rand(B, steps, H)
+    input_gate, output_gate = torch.randn(2, B, steps, N)
+    state = torch.randn(B, H, P, N)
+    y, last = selective_scan(x, log_decay, input_gate, output_gate, state)
     expected = []
-    for t in range(T):
+    for t in range(steps):
         state = state * log_decay[:, t].exp()[..., None, None]
         state = state + x[:, t, ..., None] * input_gate[:, t, None, None]
         expected.append((state * output_gate[:, t, None, None]).sum(-1))
-    y, last = selective_scan(*inputs())
     torch.testing.assert_close(y, torch.stack(expected, 1), atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(last, state, atol=1e-5, rtol=1e-5)
 

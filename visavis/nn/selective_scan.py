@@ -5,10 +5,12 @@ The recurrence is Mamba-2's, with one scalar decay a head (Dao & Gu, 2024, arXiv
     state_t = exp(-Δ_t · a) · state_{t-1} + Δ_t · x_t ⊗ B_t
     y_t     = state_t · C_t + d · x_t
 
-It is computed in its "quadratic" form, matrices only, because a block is short and a loop in an
-exported graph is slow. Every exponent is ≤ 0, so nothing overflows.
+It is computed with matrices only, because a loop in an exported graph is slow: in its "quadratic"
+form within short chunks, and from chunk to chunk by what each leaves. Every exponent is ≤ 0, so
+nothing overflows.
 
-Legend: B batch, T steps, D width, H heads, P head width, N state size.
+Legend: B batch, T steps, n chunks, Q steps of a chunk, D width, H heads, P head width, N state
+size.
 """
 
 from __future__ import annotations
@@ -19,11 +21,25 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+CHUNK_STEPS = 20  # a long sequence is cut into chunks of this many steps, or of a divisor of it
+
+
+def decays(log_decay: Tensor) -> Tensor:
+    """(…, T) ≤ 0 -> (…, T, T): what is left at a step (row) of what came in at another (column).
+
+    What comes in at a step has passed that step's decay already; nothing is left before it came.
+    """
+    total = log_decay.cumsum(dim=-1)
+    steps = log_decay.shape[-1]
+    causal = torch.ones(steps, steps, dtype=torch.bool, device=log_decay.device).tril()
+    span = total[..., :, None] - total[..., None, :]  # ≤ 0 where causal
+    return torch.exp(torch.where(causal, span, torch.full_like(span, -1e4)))
+
 
 def selective_scan(
     x: Tensor, log_decay: Tensor, input_gate: Tensor, output_gate: Tensor, state: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """The scan of a whole block at once.
+    """The scan of a whole sequence at once: within chunks, then from chunk to chunk (op. cit., §6).
 
     Args:
         x: (B, T, H, P) float32, already multiplied by Δ.
@@ -33,24 +49,24 @@ def selective_scan(
         state: (B, H, P, N) float32, as the previous block left it.
     Returns y (B, T, H, P) and the state after the last step (B, H, P, N).
     """
-    total = log_decay.cumsum(dim=1).transpose(1, 2)  # (B, H, T)
-    steps = x.shape[1]
-    causal = torch.ones(steps, steps, dtype=torch.bool, device=x.device).tril()
-    span = total[..., :, None] - total[..., None, :]  # (B, H, T, T), ≤ 0 where causal
-    decay = torch.exp(torch.where(causal, span, torch.full_like(span, -1e4)))
+    chunk = math.gcd(x.shape[1], CHUNK_STEPS)  # Q; there are n of them
+    values = x.unflatten(1, (-1, chunk)).permute(0, 1, 3, 4, 2)  # (B, n, H, P, Q)
+    log_kept = log_decay.unflatten(1, (-1, chunk)).transpose(2, 3)  # (B, n, H, Q)
+    into = input_gate.unflatten(1, (-1, chunk))[:, :, None]  # (B, n, 1, Q, N)
+    out_of = output_gate.unflatten(1, (-1, chunk))[:, :, None].transpose(3, 4)  # (B, n, 1, N, Q)
 
-    pairs = output_gate @ input_gate.transpose(1, 2)  # (B, T, T)
-    mixing = (pairs[:, None] * decay).transpose(2, 3)  # (B, H, S, T)
-    x_heads = x.permute(0, 2, 3, 1)  # (B, H, P, T)
-    y = x_heads @ mixing  # (B, H, P, T)
+    kept = decays(log_kept)  # (B, n, H, Q, Q)
+    mixing = (into @ out_of) * kept.transpose(3, 4)
+    y = values @ mixing  # (B, n, H, P, Q)
 
-    carried = state @ output_gate.transpose(1, 2)[:, None]  # (B, H, P, T)
-    y = y + carried * torch.exp(total)[:, :, None]
+    added = (values * kept[..., -1:, :]) @ into  # (B, n, H, P, N), what each chunk leaves
+    states = torch.cat([state[:, None], added], dim=1).permute(0, 2, 1, 3, 4)  # (B, H, n + 1, P, N)
+    log_passed = F.pad(log_kept.sum(3), (0, 0, 1, 0)).transpose(1, 2)  # (B, H, n + 1)
+    states = (decays(log_passed) @ states.flatten(3)).unflatten(3, state.shape[2:])
+    before = states[:, :, :-1].transpose(1, 2)  # (B, n, H, P, N), where each chunk begins
 
-    remaining = torch.exp(total[..., -1:] - total)  # (B, H, T)
-    added = (x_heads * remaining[:, :, None]) @ input_gate[:, None]  # (B, H, P, N)
-    next_state = state * torch.exp(total[..., -1])[..., None, None] + added
-    return y.permute(0, 3, 1, 2), next_state
+    y = y + (before @ out_of) * torch.exp(log_kept.cumsum(3))[..., None, :]
+    return y.permute(0, 1, 4, 2, 3).flatten(1, 2), states[:, :, -1]
 
 
 class SelectiveScan(nn.Module):
