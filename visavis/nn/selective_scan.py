@@ -24,14 +24,14 @@ from torch import Tensor, nn
 CHUNK_STEPS = 20  # a long sequence is cut into chunks of this many steps, or of a divisor of it
 
 
-def decays(log_decay: Tensor) -> Tensor:
-    """(…, T) ≤ 0 -> (…, T, T): what is left at a step (row) of what came in at another (column).
+def decays(total: Tensor) -> Tensor:
+    """(…, T), log decays summed up -> (…, T, T): what is left at a step (row) of what came in at
+    another (column).
 
     What comes in at a step has passed that step's decay already; nothing is left before it came.
     """
-    total = log_decay.cumsum(dim=-1)
-    steps = log_decay.shape[-1]
-    causal = torch.ones(steps, steps, dtype=torch.bool, device=log_decay.device).tril()
+    steps = total.shape[-1]
+    causal = torch.ones(steps, steps, dtype=torch.bool, device=total.device).tril()
     span = total[..., :, None] - total[..., None, :]  # ≤ 0 where causal
     return torch.exp(torch.where(causal, span, torch.full_like(span, -1e4)))
 
@@ -51,21 +51,21 @@ def selective_scan(
     """
     chunk = math.gcd(x.shape[1], CHUNK_STEPS)  # Q; there are n of them
     values = x.unflatten(1, (-1, chunk)).permute(0, 1, 3, 4, 2)  # (B, n, H, P, Q)
-    log_kept = log_decay.unflatten(1, (-1, chunk)).transpose(2, 3)  # (B, n, H, Q)
+    total = log_decay.unflatten(1, (-1, chunk)).transpose(2, 3).cumsum(dim=3)  # (B, n, H, Q)
     into = input_gate.unflatten(1, (-1, chunk))[:, :, None]  # (B, n, 1, Q, N)
     out_of = output_gate.unflatten(1, (-1, chunk))[:, :, None].transpose(3, 4)  # (B, n, 1, N, Q)
 
-    kept = decays(log_kept)  # (B, n, H, Q, Q)
+    kept = decays(total)  # (B, n, H, Q, Q)
     mixing = (into @ out_of) * kept.transpose(3, 4)
     y = values @ mixing  # (B, n, H, P, Q)
 
     added = (values * kept[..., -1:, :]) @ into  # (B, n, H, P, N), what each chunk leaves
     states = torch.cat([state[:, None], added], dim=1).permute(0, 2, 1, 3, 4)  # (B, H, n + 1, P, N)
-    log_passed = F.pad(log_kept.sum(3), (0, 0, 1, 0)).transpose(1, 2)  # (B, H, n + 1)
-    states = (decays(log_passed) @ states.flatten(3)).unflatten(3, state.shape[2:])
+    passed = F.pad(total[..., -1], (0, 0, 1, 0)).cumsum(dim=1).transpose(1, 2)  # (B, H, n + 1)
+    states = (decays(passed) @ states.flatten(3)).unflatten(3, state.shape[2:])
     before = states[:, :, :-1].transpose(1, 2)  # (B, n, H, P, N), where each chunk begins
 
-    y = y + (before @ out_of) * torch.exp(log_kept.cumsum(3))[..., None, :]
+    y = y + (before @ out_of) * torch.exp(total)[..., None, :]
     return y.permute(0, 1, 4, 2, 3).flatten(1, 2), states[:, :, -1]
 
 
