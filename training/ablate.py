@@ -7,26 +7,32 @@ seeds: full; without LPE, HBCU or LAU; with entangled cross-attention in SDCM's 
 two seconds of the user in place of all; and with the avatar's own voice alone. Stage 1 knows no
 user, so the variants of a seed share it, but for the entangled one, which needs its own.
 
+The sentence on the due emotion is what a server's built-in model makes of the transcript; with two
+seconds of the user go two seconds of the transcript.
+
 Written are `ablation.json` (every figure of every run), `ablation.md` (means and standard
 deviations over seeds, and whether each difference has the sign of ECHO's), `ablation.png` (the same
 to look at) and `reach.png`: how alike reactions are to the true ones, by how far back lies what
 they depend on. A stopped run goes on where it was; what is finished is kept in `OUT/seed_0/…`.
-Several processes or machines may do a seed each into one OUT (`--only 0`, `--only 1`, …); run once
-more without `--only`, it writes what all of them found.
+Runs are shared out among `--workers` processes of one thread each. Several machines may do a seed
+each into one OUT (`--only 0`, `--only 1`, …); run once more without `--only`, it writes what all of
+them found.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache, partial
 from pathlib import Path
 from typing import Annotated, TypeVar
 
 import cv2
 import torch
 import typer
+from tqdm import tqdm
 
 from training import stage1, stage2
 from training.data import Track, tracks
@@ -39,10 +45,10 @@ from training.measures.reactions import reach_figures
 from training.measures.row import motion_matrix
 from training.measures.system import System, portraits
 from training.rollout import RolloutConfig, rollout
+from training.workers import done, limit_threads
 from visavis import config as configs
-from visavis.config import FRAME_RATE_HZ, SIZES
+from visavis.config import FRAME_RATE_HZ, SIZES, EchoConfig
 from visavis.nn.echo import load_echo, load_vae
-from visavis.nn.vae import VAE
 
 RowT = TypeVar("RowT")
 
@@ -81,6 +87,34 @@ class Ablation:
 
 
 @dataclass(frozen=True)
+class Laboratory:
+    """Where all runs of an experiment find what they need and leave what they have."""
+
+    cache: Path
+    vae: Path
+    out: Path
+    settings: Ablation
+    lip_scorer: Path | None = None
+
+    @property
+    def size(self) -> EchoConfig:
+        """Of all networks."""
+        return SIZES[self.settings.stage1.size]()
+
+    @property
+    def people(self) -> list[Track]:
+        """Those that are held out."""
+        return tracks(self.cache, "test")
+
+    @property
+    def frames(self) -> int:
+        """How many of each track are measured."""
+        block_frames = self.size.block_frames
+        wanted = round(self.settings.seconds * FRAME_RATE_HZ) // block_frames
+        return min(wanted, *(track.blocks for track in self.people)) * block_frames
+
+
+@dataclass(frozen=True)
 class Run:
     """One variant under one seed."""
 
@@ -99,6 +133,11 @@ class Run:
         return self.out / f"seed_{self.seed}" / self.name.replace(" ", "_")
 
     @property
+    def figures(self) -> Path:
+        """Its figures."""
+        return self.folder / "figures.json"
+
+    @property
     def first_stage(self) -> Path:
         """Where the stage 1 lies that it begins with."""
         entangled = "decoupling" in self.variant.without
@@ -115,52 +154,57 @@ class Run:
         )
 
 
-def train(cache: Path, vae: Path, run: Run, settings: Ablation) -> Path:
-    """Both stages of one run, as far as they are not done; returns the checkpoint's folder."""
-    variant = run.variant
+def train_to_talk(lab: Laboratory, run: Run) -> None:
+    """The stage 1 of a run, unless it is done."""
+    settings = lab.settings.stage1
     first = replace(
-        settings.stage1,
-        without=tuple(part for part in variant.without if part == "decoupling"),
-        loop=replace(settings.stage1.loop, seed=run.seed),
+        settings,
+        without=tuple(part for part in run.variant.without if part == "decoupling"),
+        loop=replace(settings.loop, seed=run.seed),
     )
+    if not (run.first_stage / "checkpoint" / "manifest.json").exists():
+        stage1.train(lab.cache, lab.vae, run.first_stage, first)
+
+
+def train_to_listen(lab: Laboratory, run: Run) -> Path:
+    """The stage 2 of a run, unless it is done; returns the checkpoint's folder."""
+    settings, variant = lab.settings.stage2, run.variant
     second = replace(
-        settings.stage2,
+        settings,
         without=variant.without,
         window_blocks=variant.window_blocks,
-        user_dropout=settings.stage2.user_dropout if variant.listens else 1.0,
-        loop=replace(settings.stage2.loop, seed=run.seed),
+        user_dropout=settings.user_dropout if variant.listens else 1.0,
+        loop=replace(settings.loop, seed=run.seed),
     )
-    started = run.first_stage / "checkpoint"
-    if not (started / "manifest.json").exists():
-        stage1.train(cache, vae, run.first_stage, first)
     finished = run.folder / "checkpoint"
     if not (finished / "manifest.json").exists():
-        stage2.train(cache, vae, started, run.folder, second)
+        stage2.train(lab.cache, lab.vae, run.first_stage / "checkpoint", run.folder, second)
     return finished
 
 
-def measure(judge: Judge, vae: VAE, checkpoint: Path, run: Run, settings: Ablation) -> Row:
-    """All figures of one trained run, kept beside it."""
+def finish(lab: Laboratory, run: Run) -> Row:
+    """Stage 2 of a run and all its figures, kept beside it."""
+    return kept(run.figures, lambda: measure(lab, run, train_to_listen(lab, run)))
 
-    def figures() -> Row:
-        blocks = judge.frames // judge.reference.block_frames
-        latents = rollout(load_echo(checkpoint), judge.people, run.rollout(settings, blocks))
-        portrait = portraits(judge.people)
-        made = System(
-            run.name, lambda n: decode(vae, latents[n], portrait(n)), portrait, "baseline"
-        )
-        sight = judge.look(made)
-        return judge.row(sight) | reach(judge, sight)
 
-    return kept(run.folder / "figures.json", figures)
+def measure(lab: Laboratory, run: Run, checkpoint: Path) -> Row:
+    """All figures of one trained run."""
+    judge, vae = judge_of(lab), load_vae(lab.vae)
+    blocks = judge.frames // judge.reference.block_frames
+    latents = rollout(load_echo(checkpoint), judge.people, run.rollout(lab.settings, blocks))
+    portrait = portraits(judge.people)
+    made = System(run.name, lambda n: decode(vae, latents[n], portrait(n)), portrait, "baseline")
+    sight = judge.look(made)
+    return judge.row(sight) | reach(judge, sight)
 
 
 def kept(path: Path, measured: Callable[[], RowT]) -> RowT:
     """What was measured once and is kept in `path`, whole or not at all."""
     if not path.exists():
-        partial = path.with_suffix(f".{os.getpid()}")
-        partial.write_text(json.dumps(measured(), indent=2) + "\n")
-        partial.rename(path)
+        found = measured()
+        partial_path = path.with_suffix(f".{os.getpid()}")
+        partial_path.write_text(json.dumps(found, indent=2) + "\n")
+        partial_path.rename(path)
     return json.loads(path.read_text())
 
 
@@ -185,20 +229,70 @@ def reach(judge: Judge, sight: Sight) -> dict[str, float]:
     }
 
 
-def held_out_judge(cache: Path, scorer: lip_sync.LipSync | None, settings: Ablation) -> Judge:
-    """Who measures."""
-    people: Sequence[Track] = tracks(cache, "test")
-    size = SIZES[settings.stage1.size]()
-    blocks = round(settings.seconds * FRAME_RATE_HZ) // size.block_frames
-    frames = min(blocks, *(track.blocks for track in people)) * size.block_frames
-    return Judge(people, tracks(cache, "train"), frames, size, scorer)
+@cache
+def judge_of(lab: Laboratory) -> Judge:
+    """Who measures; one in each process, as it looks at the truth first."""
+    scorer = None if lab.lip_scorer is None else lip_sync.load(lab.lip_scorer)
+    return Judge(lab.people, tracks(lab.cache, "train"), lab.frames, lab.size, scorer)
 
 
-def baseline_rows(judge: Judge, train_tracks: Sequence[Track]) -> dict[str, Row]:
+def measure_baselines(lab: Laboratory) -> dict[str, Row]:
     """The rows of the baselines, the truth's first."""
-    truth, *rest = baselines(judge.people, train_tracks, judge.frames)
-    rows = {system.name: judge.row(judge.look(system)) for system in rest}
-    return {truth.name: judge.row(judge.truth), **rows}
+
+    def rows() -> dict[str, Row]:
+        judge = judge_of(lab)
+        truth, *rest = baselines(judge.people, tracks(lab.cache, "train"), judge.frames)
+        found = {system.name: judge.row(judge.look(system)) for system in rest}
+        return {truth.name: judge.row(judge.truth), **found}
+
+    return kept(lab.out / "baselines.json", rows)
+
+
+def begin(job: Callable[[], object]) -> None:
+    """One job, on one thread also where the environment came too late or is not minded."""
+    torch.set_num_threads(1)
+    cv2.setNumThreads(1)
+    job()
+
+
+def each_done(jobs: Sequence[Callable[[], object]], workers: int, name: str) -> Iterator[None]:
+    """Do all jobs, in this process if one is enough; yields after each."""
+    doing = map(begin, jobs) if workers == 1 else done(begin, jobs, workers)
+    for _ in tqdm(doing, name, len(jobs), unit="job"):
+        yield
+
+
+def conduct(lab: Laboratory, seeds: Sequence[int], workers: int) -> str:
+    """Do what is not done, write tables and plots as figures come; returns the last table."""
+    runs = [Run(name, seed, lab.out) for seed in seeds for name in VARIANTS]
+    beginnings = {run.first_stage: run for run in runs}.values()
+    first = [partial(measure_baselines, lab), *(partial(train_to_talk, lab, r) for r in beginnings)]
+    for _ in each_done(first, workers, "baselines, stage 1"):
+        pass
+    then = [partial(finish, lab, run) for run in runs]
+    table = ""
+    for _ in each_done(then, workers, "stage 2, figures"):
+        table = write_found(lab, runs)
+    return table
+
+
+def write_found(lab: Laboratory, runs: Sequence[Run]) -> str:
+    """Tables and plots of those runs that are measured; returns the table, if there is one yet."""
+    measured = [run for run in runs if run.figures.exists()]
+    found: dict[str, list[Row]] = {name: [] for name in VARIANTS}
+    for run in measured:
+        found[run.name].append(json.loads(run.figures.read_text()))
+    if not found[FULL]:  # there is nothing yet to compare with
+        return ""
+    settings = lab.settings
+    facts = {
+        "tracks": len(lab.people),
+        "seconds_a_track": lab.frames / FRAME_RATE_HZ,
+        "steps": f"{settings.stage1.loop.steps} + {settings.stage2.loop.steps}",
+        "seeds": len({run.seed for run in measured}),
+    }
+    rows: Results = {name: own for name, own in found.items() if own}
+    return write(lab.out, rows, measure_baselines(lab), facts)
 
 
 def main(
@@ -207,35 +301,17 @@ def main(
     out: Annotated[Path, typer.Option()],
     config: Annotated[Path | None, typer.Option(help="settings as JSON")] = None,
     lip_scorer: Annotated[Path | None, typer.Option("--lip-sync")] = None,
-    threads: int = 2,
+    workers: Annotated[int, typer.Option(help="Parallel processes.")] = 2,
     only: Annotated[list[int] | None, typer.Option(help="the seeds to do; all without it")] = None,
 ) -> None:
     """Train and measure every variant under every seed; writes tables and plots to OUT."""
-    torch.set_num_threads(threads)
-    cv2.setNumThreads(threads)
+    limit_threads()
     settings = Ablation() if config is None else configs.load(Ablation, config)
     out.mkdir(parents=True, exist_ok=True)
     (out / "settings.json").write_text(configs.to_json(settings))
     cache_latents(cache, vae)
-    scorer = None if lip_scorer is None else lip_sync.load(lip_scorer)
-    judge = held_out_judge(cache, scorer, settings)
-    others = kept(out / "baselines.json", lambda: baseline_rows(judge, tracks(cache, "train")))
-    decoder = load_vae(vae).to(memory_format=torch.channels_last)  # pyright: ignore
-    results: Results = {name: [] for name in VARIANTS}
-    facts = {
-        "tracks": len(judge.people),
-        "seconds_a_track": judge.frames / FRAME_RATE_HZ,
-        "steps": f"{settings.stage1.loop.steps} + {settings.stage2.loop.steps}",
-    }
-    table = ""
-    for nth, seed in enumerate(range(settings.seeds) if only is None else only, start=1):
-        for name in VARIANTS:
-            run = Run(name, seed, out)
-            checkpoint = train(cache, vae, run, settings)
-            results[name].append(measure(judge, decoder, checkpoint, run, settings))
-            done = {name: rows for name, rows in results.items() if rows}
-            table = write(out, done, others, {**facts, "seeds": nth})
-    print(table)
+    lab = Laboratory(cache, vae, out, settings, lip_scorer)
+    print(conduct(lab, only or range(settings.seeds), workers))
 
 
 if __name__ == "__main__":

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from training.data import Track
-from visavis.affect import sentence, word_ids
+from training.sentences import due, told
+from visavis.affect import word_ids
 from visavis.config import EchoConfig
 
 # Aligned crops put the mouth and the face here; rows lip and face, columns x and y.
@@ -24,11 +25,17 @@ STRAY_APART = 15  # blocks between, at least: expressions last for seconds
 
 @dataclass(frozen=True)
 class Place:
-    """One block of one track, and the frame of it that is the portrait."""
+    """One block of one track, and the frame of it that is the portrait.
+
+    told: whether its sentence is what a server would make of the transcript, of which no more than
+    `window_blocks` are heard; else it names what is due.
+    """
 
     track: Track
     block: int
     reference_frame: int
+    told: bool = True
+    window_blocks: int | None = None
 
     def later(self, blocks: int) -> Place:
         """The place `blocks` further on (back, when negative), under the same portrait."""
@@ -56,16 +63,19 @@ def batch_of(places: list[Place], config: EchoConfig, device: torch.device) -> B
     """The blocks of `places`, stacked."""
     blocks = [_block_of(place, config) for place in places]
     arrays = {key: np.stack([b[key] for b in blocks]).astype(np.float32) for key in blocks[0]}
-    words = np.stack([affect_words(place.track, place.block, config) for place in places])
+    words = np.stack([affect_words(place, config) for place in places])
     stacked = {key: torch.from_numpy(array).to(device) for key, array in arrays.items()}
     return BlockBatch(**stacked, word_ids=torch.from_numpy(words).to(device))
 
 
-def affect_words(track: Track, block: int, config: EchoConfig) -> np.ndarray:
+def affect_words(place: Place, config: EchoConfig) -> np.ndarray:
     """(W,) word ids of the sentence that states the avatar's emotion in this block."""
-    frame = min(block * config.block_frames + config.block_frames // 2, len(track.latents) - 1)
-    emotion = str(track.truth["emotion"][frame])
-    return word_ids(sentence([emotion]), config.affect)
+    track, frames = place.track, config.block_frames
+    first = place.block * frames
+    if place.told:
+        window = None if place.window_blocks is None else place.window_blocks * frames
+        return word_ids(told(track, first, window), config.affect)
+    return word_ids(due(track, min(first + frames // 2, len(track.latents) - 1)), config.affect)
 
 
 def draw_places(

@@ -27,6 +27,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -38,7 +39,8 @@ from tqdm import tqdm
 
 from training.film import read_frames
 from training.whisper import load_encoder
-from visavis.config import SAMPLES_PER_FRAME, SIZES, EchoConfig
+from visavis.affect import Turn
+from visavis.config import FRAME_RATE_HZ, SAMPLES_PER_FRAME, SIZES, EchoConfig
 from visavis.nn.audio_encoder import AudioEncoder
 
 PEOPLE = ("a", "b")
@@ -87,6 +89,14 @@ class Track:
     def truth(self) -> dict[str, np.ndarray]:
         """The corpus's truth for this person."""
         return dict(np.load(self.folder / "truth.npz", allow_pickle=False))
+
+    @cached_property
+    def turns(self) -> tuple[Turn, ...]:
+        """Who said what from when on, as a server is told whose avatar this person is.
+
+        None without a transcript.
+        """
+        return tuple(Turn(**turn) for turn in json.loads(str(self.truth.get("transcript", "[]"))))
 
     def speaking_blocks(self, block_frames: int) -> np.ndarray:
         """Indices of the blocks in which this person speaks."""
@@ -178,18 +188,37 @@ def cache_conversation(
 
 
 def truth_of(truth: Mapping[str, np.ndarray], person: str) -> dict[str, np.ndarray]:
-    """What is known of one person, a frame each.
+    """What is known of one person, a frame each, and the transcript of both.
 
-    `aperture` (T,), `speaking` (T,) and `pose` (T, 3); `emotion` (T,) str, what is due to them; of
-    a rendered corpus also `phoneme` (T,) str, empty in silence, `cause` (T,) str of their reaction,
-    empty without one, and `context_frame` (T,) int32, when that happened which sways it, or -1.
+    `aperture` (T,), `speaking` (T,) and `pose` (T, 3); `emotion` (T,) str, what is due to them;
+    `transcript` () str, see `transcript`; of a rendered corpus also `phoneme` (T,) str, empty in
+    silence, `cause` (T,) str of their reaction, empty without one, and `context_frame` (T,) int32,
+    when that happened which sways it, or -1.
     """
     known = {name: truth[f"{person}_{name}"] for name in ("aperture", "speaking", "pose")}
+    turns = json.loads(str(truth["transcript"])) if "transcript" in truth else []
+    frames = len(known["aperture"])
+    roles = {other: "avatar" if other == person else "user" for other in PEOPLE}
+    known["transcript"] = np.array(json.dumps(transcript(turns, frames, roles)))
     if f"{person}_emotion" in truth:
         known |= {name: named(truth, person, name) for name in NAMED}
         return known | {"context_frame": truth[f"{person}_context_frame"]}
-    turns = json.loads(str(truth["transcript"])) if "transcript" in truth else []
-    return known | {"emotion": due_emotions(turns, person, len(known["aperture"]))}
+    return known | {"emotion": due_emotions(turns, person, frames)}
+
+
+def transcript(
+    turns: Sequence[Mapping[str, Any]], frames: int, roles: Mapping[str, str]
+) -> list[dict[str, Any]]:
+    """The turns that begin within `frames` as clients send them, with `roles` for letters."""
+    return [
+        {
+            "role": roles[turn["speaker"]],
+            "text": turn["text"],
+            "start_s": round(turn["start_frame"] / FRAME_RATE_HZ, 2),
+        }
+        for turn in turns
+        if turn["start_frame"] < frames
+    ]
 
 
 def named(truth: Mapping[str, np.ndarray], person: str, name: str) -> np.ndarray:

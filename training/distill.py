@@ -56,6 +56,7 @@ class Distillation:
     user_guidance_scale: float = 2.0
     conversations: int = 10  # in a batch, all at the same block
     loss_blocks: int = 2  # in a row, of each
+    told_share: float = 0.5  # see `training.stage2`
     report_every: int = 250
     context: ContextConfig = field(
         default_factory=lambda: ContextConfig(restart_share=0.05, own_share=0.5, stray_share=0.25)
@@ -139,7 +140,9 @@ def train(
     taught_by = load_echo(teacher).to(loop.device)
 
     def losses() -> dict[str, Tensor]:
-        places = draw_moment(pool, settings.conversations, settings.loss_blocks)
+        places = draw_moment(
+            pool, settings.conversations, settings.loss_blocks, told_share=settings.told_share
+        )
         return {"loss": lesson_loss(taught_by, student, places, settings)}
 
     return teach_to_listen(loop, losses, pool, held_out, vae, settings.report_every)

@@ -11,8 +11,9 @@ identity, EfficientNet-Lite0 for pictures, and our lip scorer (`training.lip_syn
 Every system is a row: the truth, a static face, the training mean, the partner mirrored, somebody
 else's reaction, the truth through the VAE and back (`reconstruction`), the network without its user
 (`audio_only`) and with (`echo`), and whatever was made elsewhere (`--videos`; `--echo` may then be
-left out). Every run keeps its own videos in
-`OUT/videos/echo`, so that a later one can have them as `--videos before=…` in its table.
+left out). `echo` is told what is due as by a server, in sentences that the built-in language model
+makes of the transcript; `echo_due` is told the truth, as by a perfect one. Every run keeps its own
+videos in `OUT/videos/echo`, so that a later one can have them as `--videos before=…` in its table.
 
 Written are `metrics.json`, `report.md`, which says what each figure means and what could not be
 measured, plots, `contact_sheet.jpg` (the truth above the systems) and `side_by_side.mp4`.

@@ -9,7 +9,6 @@ them only the first frame and the voice are kept.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -18,24 +17,11 @@ import numpy as np
 import soundfile
 import typer
 
-from training.data import video_frames
+from training.data import transcript, video_frames
 from training.film import write_video
 from visavis.config import FRAME_RATE_HZ, SAMPLE_RATE_HZ, SAMPLES_PER_FRAME
 
 ROLES = {"a": "avatar", "b": "user"}
-
-
-def transcript(turns: list[dict], frames: int, roles: Mapping[str, str]) -> list[dict]:
-    """The turns that begin within `frames`, with `roles` instead of letters."""
-    return [
-        {
-            "role": roles[turn["speaker"]],
-            "text": turn["text"],
-            "start_s": round(turn["start_frame"] / FRAME_RATE_HZ, 2),
-        }
-        for turn in turns
-        if turn["start_frame"] < frames
-    ]
 
 
 def end_of_turn(turns: list[dict], frames: int) -> int:

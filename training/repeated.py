@@ -5,12 +5,14 @@ Legend: T frames, S pixels a side, A audio feature frames, C h w latents.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
+from math import ceil
 
 import numpy as np
 
 from training.data import Track
+from visavis.affect import Turn
 from visavis.config import FRAME_RATE_HZ
 
 
@@ -77,8 +79,20 @@ class Repeated(Track):
 
     @cached_property
     def truth(self) -> dict[str, Tiled]:
-        """The corpus's truth, a frame each."""
-        return {key: self._tiled(x, self.block_frames) for key, x in self.once.truth.items()}
+        """The corpus's truth that is of a frame each."""
+        known = self.once.truth
+        return {key: self._tiled(x, self.block_frames) for key, x in known.items() if x.ndim}
+
+    @cached_property
+    def turns(self) -> tuple[Turn, ...]:
+        """Who said what from when on, again and again."""
+        passes = ceil(self.length_blocks / self.pass_blocks)
+        once = [turn for turn in self.once.turns if turn.start_s < self.pass_s]
+        return tuple(
+            replace(turn, start_s=turn.start_s + nth * self.pass_s)
+            for nth in range(passes)
+            for turn in once
+        )
 
     @property
     def pass_blocks(self) -> int:

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from training.batches import ALIGNED_CENTERS, affect_words
+from training.batches import ALIGNED_CENTERS, Place, affect_words
 from training.data import Track
 from training.hearing import hear, heard_blocks
 from visavis.config import EchoConfig
@@ -36,6 +36,7 @@ class RolloutConfig:
     user_guidance_scale: float = 1.0
     with_user: bool = True  # False before stage 2, which teaches the network to listen
     window_blocks: int | None = None  # of the past that are heard; all that the memory holds
+    told: bool = True  # what the server's built-in model reads in the transcript; else what is due
     seed: int = 0
 
 
@@ -97,7 +98,10 @@ def rolled_blocks(
     heard = user_tokens(echo, users, settings)
     for block, noise in enumerate(block_noise(config, batch, settings.blocks, settings.seed)):
         if settings.with_user:
-            words = np.stack([affect_words(track, block, config) for track in voices])
+            places = [
+                Place(track, block, 0, settings.told, settings.window_blocks) for track in voices
+            ]
+            words = np.stack([affect_words(place, config) for place in places])
             affect = echo.affect_encoder(torch.from_numpy(words).to(device))
         else:
             affect = reference.new_zeros(batch, config.affect.tokens, config.affect.width)

@@ -22,8 +22,7 @@ from tqdm import tqdm
 from visavis_client import Client, Conversation, Portrait, Turn
 
 from training.batches import ALIGNED_CENTERS
-from training.data import PEOPLE, video_frames
-from training.example import transcript
+from training.data import PEOPLE, transcript, video_frames
 from training.film import write_video
 from visavis.config import FRAME_RATE_HZ, SAMPLES_PER_FRAME
 from visavis.serving.server import Ports, Server

@@ -53,6 +53,7 @@ class Stage2Training:
     loss_blocks: int = 2  # in a row, of each
     learned_blocks: int = 8  # the newest, through which perception learns; the memory is of all
     window_blocks: int | None = None  # of the past that are heard; all that the memory holds
+    told_share: float = 0.5  # of the blocks, whose sentence may be wrong, as a server's may
     audio_dropout: float = 0.1
     user_dropout: float = 0.1
     old_rate: float = 0.2  # learning rate of what stage 1 trained, as a ratio
@@ -67,16 +68,27 @@ class Stage2Training:
     loop: LoopConfig = field(default_factory=lambda: LoopConfig(steps=800, learning_rate=6e-4))
 
 
-def draw_moment(pool: Sequence[Track], conversations: int, blocks: int) -> list[Place]:
+def draw_moment(
+    pool: Sequence[Track],
+    conversations: int,
+    blocks: int,
+    *,
+    told_share: float,
+    window_blocks: int | None = None,
+) -> list[Place]:
     """The first of `blocks` blocks in a row, the same of all conversations that are drawn.
 
-    A random conversation says how far in that is; those that are shorter are left out.
+    A random conversation says how far in that is; those that are shorter are left out. A
+    `told_share` of them has a server's sentences, of what it heard in `window_blocks`.
     """
     longest = pool[int(torch.randint(len(pool), ()))].blocks
     block = int(torch.randint(max(1, longest - blocks + 1), ()))
     long_enough = [track for track in pool if track.blocks >= block + blocks]
     chosen = [long_enough[n] for n in torch.randint(len(long_enough), (conversations,)).tolist()]
-    return [Place(track, block, draw_reference(track)) for track in chosen]
+    return [
+        Place(track, block, draw_reference(track), bool(torch.rand(()) < told_share), window_blocks)
+        for track in chosen
+    ]
 
 
 def rate_of(name: str, old_rate: float) -> float:
@@ -192,7 +204,13 @@ def train(
     probe = fit_expression(some_of(pool), loop.device)
 
     def losses() -> dict[str, Tensor]:
-        places = draw_moment(pool, settings.conversations, settings.loss_blocks)
+        places = draw_moment(
+            pool,
+            settings.conversations,
+            settings.loss_blocks,
+            told_share=settings.told_share,
+            window_blocks=settings.window_blocks,
+        )
         return {"loss": conversation_loss(echo, places, probe, settings)}
 
     return teach_to_listen(loop, losses, pool, held_out, vae, settings.report_every)

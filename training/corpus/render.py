@@ -37,8 +37,8 @@ from training.corpus.dialogues import SPLITS
 from training.corpus.head import HeadGeometry, curve_names
 from training.corpus.people import Person, cast
 from training.corpus.voice import SpeechSynthesizer, prepare_kokoro
-from training.corpus.workers import done, limit_threads
 from training.film import Film
+from training.workers import done, limit_threads
 from visavis.config import SAMPLE_RATE_HZ
 
 

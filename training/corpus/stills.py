@@ -25,8 +25,8 @@ from training.corpus.curves import CurveSet, FloatArray
 from training.corpus.head import Identity, curve_names
 from training.corpus.lips import VISEME_CURVES
 from training.corpus.people import GENDERS, LEAST_DISTANCE, accepted, person, portrait_embedding
-from training.corpus.workers import done, limit_threads
 from training.film import Film
+from training.workers import done, limit_threads
 
 FIRST_SEED = 1_000_000  # far behind the people of conversations
 FACES = (*SPEAKER_MOOD.values(), *REACTION_FACE.values())

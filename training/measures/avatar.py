@@ -27,16 +27,19 @@ class Generated:
     """Latents (B, T, C, h, w) of all held-out people, under each condition."""
 
     own: Tensor
+    own_as_due: Tensor
     other_voice: Tensor
     other_user: Tensor
     without_user: Tensor
 
 
 def generate(echo: Echo, people: Sequence[Track], settings: RolloutConfig) -> Generated:
-    """Everybody's own conversation, the two swap tests, and the network without its user."""
+    """Everybody's own conversation, with the sentences of a server and with those that are due, the
+    two swap tests, and the network without its user."""
     strangers = others(people)
     return Generated(
         own=rollout(echo, people, settings),
+        own_as_due=rollout(echo, people, replace(settings, told=False)),
         other_voice=rollout(echo, people, settings, voices=strangers),
         other_user=rollout(echo, people, settings, users=[track.user for track in strangers]),
         without_user=rollout(echo, people, replace(settings, with_user=False)),
@@ -44,7 +47,8 @@ def generate(echo: Echo, people: Sequence[Track], settings: RolloutConfig) -> Ge
 
 
 def echo_systems(vae: VAE, found: Generated, people: Sequence[Track]) -> list[System]:
-    """The rows `reconstruction`, `audio_only` and `echo`; the last has the swap tests' figures."""
+    """The rows `reconstruction`, `audio_only`, `echo_due`, whose sentences name what is due, and
+    `echo`, with a server's sentences; the last has the swap tests' figures."""
 
     portrait = portraits(people)
 
@@ -62,5 +66,6 @@ def echo_systems(vae: VAE, found: Generated, people: Sequence[Track]) -> list[Sy
     return [
         System("reconstruction", reconstruction, portrait, "baseline"),
         System("audio_only", lambda n: picture(found.without_user, n), portrait, "baseline"),
+        System("echo_due", lambda n: picture(found.own_as_due, n), portrait, "baseline"),
         System("echo", lambda n: picture(found.own, n), portrait, "generated", swaps),
     ]

@@ -21,7 +21,7 @@ from visavis_client import MediaWarning, VisavisError
 
 from training.corpus.prepare.conversation import Kept, Outcome, Settings, prepare, safe
 from training.corpus.prepare.source import Dropped, Source
-from training.corpus.workers import done
+from training.workers import done
 
 CRASHED = "it crashed the process that read it, twice; the file is probably damaged"
 

@@ -8,11 +8,11 @@ import sys
 
 import pytest
 
-from training.corpus.workers import done
+from training.workers import done
 
 PARENT = """
-from tests.corpus.test_workers import say_who_and_stay
-from training.corpus.workers import done
+from tests.training.test_workers import say_who_and_stay
+from training.workers import done
 
 if __name__ == "__main__":
     list(done(say_who_and_stay, [0], 1))

@@ -1,4 +1,4 @@
-"""This is where the making of a corpus is spread over processes."""
+"""This is where work that takes hours is spread over processes: corpora, experiments."""
 
 from __future__ import annotations
 
