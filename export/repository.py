@@ -130,8 +130,8 @@ def _scheduling(model: ModelContract, config: EchoConfig, threads: int) -> Itera
         )
         yield _parameter("max_sessions", MAX_SESSIONS)
         yield _parameter("idle_s", SESSION_IDLE_S)
-        yield "# Psi: lexicon, transformers:PATH or openai:MODEL@BASE_URL"
-        yield _parameter("affect", "lexicon")
+        yield "# Psi: reader, lexicon, transformers:PATH or openai:MODEL@BASE_URL"
+        yield _parameter("affect", "reader")
         return
     yield "dynamic_batching { }"
     if model.kind == "onnx":

@@ -11,11 +11,11 @@ the others what the server's built-in model would tell them; measured is what is
 from __future__ import annotations
 
 from training.data import Track
-from visavis.affect import LexiconAffect, Turn, sentence
+from visavis.affect import ReaderAffect, Turn, sentence
 from visavis.config import FRAME_RATE_HZ
 from visavis.session import HISTORY_TURNS
 
-BUILT_IN = LexiconAffect()
+BUILT_IN = ReaderAffect()
 
 
 def due(track: Track, frame: int) -> str:

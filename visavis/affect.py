@@ -2,29 +2,30 @@
 Psi of LCU's Linguistic-driven Affective Understanding (ECHO, Fig. 2).
 
 Emotion enters ECHO as text, not as a class. Any `AffectModel` may write that text: the built-in
-`LexiconAffect` needs no download, `TransformersAffect` runs a local model, `OpenAIAffect` asks an
-endpoint that speaks the chat-completions protocol. All answer in the form of `sentence`, the form
-that the text encoder was trained on; `word_ids` turns it into the encoder's input.
+`ReaderAffect` and `LexiconAffect` need no download, `TransformersAffect` runs a local model,
+`OpenAIAffect` asks an endpoint that speaks the chat-completions protocol. All answer in the form of
+`sentence`, the form that the text encoder was trained on; `word_ids` turns it into the encoder's
+input.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import re
 import urllib.error
 import urllib.request
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 
+from visavis import reader
 from visavis.config import AffectConfig
+from visavis.reader import NEGATIONS, words_of
 
 ROLES = ("user", "avatar")
 EMOTIONS = ("neutral", "happy", "excited", "sad", "concerned", "surprised", "angry", "calm")
-WORD = re.compile(r"[a-z]+(?:'[a-z]+)?")
 
 
 class AffectError(RuntimeError):
@@ -64,7 +65,7 @@ def word_ids(text: str, config: AffectConfig) -> np.ndarray:
     The hash is the same on every machine and in every run, as trained weights depend on it.
     """
     ids = np.zeros(config.max_words, np.int64)
-    for place, word in enumerate(WORD.findall(text.lower())[: config.max_words]):
+    for place, word in enumerate(words_of(text)[: config.max_words]):
         digest = hashlib.blake2b(word.encode(), digest_size=8).digest()
         ids[place] = 1 + int.from_bytes(digest, "little") % (config.vocabulary - 1)
     return ids
@@ -111,27 +112,28 @@ OPPOSITE = {
     "angry": "calm",
     "calm": "concerned",
 }
-NEGATIONS = frozenset(["not", "no", "never", "without", "hardly"])
 INTENSIFIERS = frozenset(["very", "really", "so", "too", "extremely", "totally", "absolutely"])
 NEGATION_REACH = 3  # words
 
 
-class LexiconAffect:
-    """Reads emotion words turn by turn; what was felt fades with every new turn.
+class TurnByTurn:
+    """Reads what every turn shows; what was felt fades with every new turn.
 
     Args:
+        shown: tells how strongly a text shows emotions; neutral is the absence of all.
         decay: the share of a feeling that is left one turn later.
         threshold: what an emotion must reach to be named.
     """
 
-    def __init__(self, decay: float = 0.6, threshold: float = 0.3):
+    def __init__(self, shown: Callable[[str], Mapping[str, float]], decay: float, threshold: float):
+        self.shown = shown
         self.decay = decay
         self.threshold = threshold
 
     def describe(self, history: Sequence[Turn]) -> str:
         felt: dict[str, float] = dict.fromkeys(EMOTIONS, 0.0)
         for turn in history:
-            shown = _shown(turn.text)
+            shown = self.shown(turn.text)
             due = shown if turn.role == "avatar" else _empathy(shown)
             for emotion in felt:
                 felt[emotion] = self.decay * felt[emotion] + due.get(emotion, 0.0)
@@ -139,9 +141,30 @@ class LexiconAffect:
         return sentence(sorted(named, key=lambda emotion: -felt[emotion])[:2])
 
 
-def _shown(text: str) -> dict[str, float]:
+class LexiconAffect(TurnByTurn):
+    """Knows some hundred emotion words, and nothing else."""
+
+    def __init__(self, decay: float = 0.6, threshold: float = 0.3):
+        super().__init__(words_shown, decay, threshold)
+
+
+class ReaderAffect(TurnByTurn):
+    """The built-in default: a small classifier reads what is said (`visavis.reader`)."""
+
+    def __init__(self, decay: float = 0.2, threshold: float = 0.25):
+        super().__init__(read_shown, decay, threshold)
+
+
+def read_shown(text: str) -> dict[str, float]:
+    """How likely the reader finds every emotion that `text` may show; none if it is neutral."""
+    found = reader.built_in()(text)
+    neutral = found.pop("neutral")
+    return {} if neutral >= max(found.values()) else found
+
+
+def words_shown(text: str) -> dict[str, float]:
     """The emotions that the words of `text` show, by strength."""
-    words = WORD.findall(text.lower().replace("’", "'"))
+    words = words_of(text)
     emphasis = 1.0 + 0.3 * min(text.count("!"), 3)
     shown: dict[str, float] = {}
     for place, word in enumerate(words):
@@ -165,6 +188,8 @@ def _empathy(shown: Mapping[str, float]) -> dict[str, float]:
     return due
 
 
+BUILT_IN = {"reader": ReaderAffect, "lexicon": LexiconAffect}
+
 PROMPT = (
     "You read a conversation between a user and an avatar and say which emotion the avatar should "
     f"show now. Use only these words: {', '.join(EMOTIONS)}. Answer with one sentence of the form "
@@ -182,7 +207,7 @@ def _messages(history: Sequence[Turn]) -> list[dict[str, str]]:
 
 def _named(reply: str, model: str) -> str:
     """`reply` in the form of `sentence`, from the emotions that it names, in their order."""
-    named = [word for word in WORD.findall(reply.lower()) if word in EMOTIONS]
+    named = [word for word in words_of(reply) if word in EMOTIONS]
     if not named:
         raise AffectError(
             f"{model}: got the answer {reply[:120]!r}, expected one that names some of "
@@ -272,16 +297,19 @@ class OpenAIAffect:
 
 
 def load(spec: str, api_key: str | None = None) -> AffectModel:
-    """The model that `spec` names: "lexicon", "transformers:PATH" or "openai:MODEL@BASE_URL"."""
+    """The model that `spec` names.
+
+    That is "reader", "lexicon", "transformers:PATH" or "openai:MODEL@BASE_URL".
+    """
     kind, _, rest = spec.partition(":")
     model, _, base_url = rest.partition("@")
-    if kind == "lexicon" and not rest:
-        return LexiconAffect()
+    if kind in BUILT_IN and not rest:
+        return BUILT_IN[kind]()
     if kind == "transformers" and rest:
         return TransformersAffect(rest)
     if kind == "openai" and model and base_url:
         return OpenAIAffect(base_url, model, api_key)
     raise ValueError(
-        f'affect: got {spec!r}, expected "lexicon", "transformers:PATH" or '
+        f'affect: got {spec!r}, expected "reader", "lexicon", "transformers:PATH" or '
         '"openai:MODEL@BASE_URL"; give one of these'
     )

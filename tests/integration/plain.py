@@ -13,7 +13,7 @@ import numpy as np
 from export.repository import ENSEMBLES
 from visavis import config as configs
 from visavis import session
-from visavis.affect import LexiconAffect, word_ids
+from visavis.affect import ReaderAffect, word_ids
 from visavis.config import EchoConfig
 from visavis.contract import contracts
 from visavis.messages import parse_options, parse_transcript
@@ -66,7 +66,7 @@ def conversation(
     config = models.config
 
     def affect(history):
-        ids = word_ids(LexiconAffect().describe(history), config.affect)
+        ids = word_ids(ReaderAffect().describe(history), config.affect)
         return models.one("affect_encoder", {"word_ids": ids})["affect_tokens"]
 
     reference = models.one("enroll", {**portrait, "portrait": portrait["portrait"][None]})

@@ -14,7 +14,7 @@ from training.data import truth_of
 from training.repeated import Repeated
 from training.sentences import due, told, turns_heard
 from visavis import session
-from visavis.affect import LexiconAffect, Turn, sentence, word_ids
+from visavis.affect import ReaderAffect, Turn, sentence, word_ids
 from visavis.config import FRAME_RATE_HZ
 from visavis.messages import Options
 
@@ -51,7 +51,7 @@ def test_what_is_told_is_what_a_session_is(whole, monkeypatch):
     texts = []
 
     def affect(history):
-        texts.append(LexiconAffect().describe(history))
+        texts.append(ReaderAffect().describe(history))
         return np.zeros((CONFIG.affect.tokens, CONFIG.affect.width), np.float32)
 
     reference = {"reference_latents": np.zeros(CONFIG.latent_shape, np.float32)}

@@ -8,7 +8,15 @@ import numpy as np
 import pytest
 
 from visavis import affect
-from visavis.affect import EMOTIONS, AffectError, LexiconAffect, OpenAIAffect, Turn, sentence
+from visavis.affect import (
+    EMOTIONS,
+    AffectError,
+    LexiconAffect,
+    OpenAIAffect,
+    ReaderAffect,
+    Turn,
+    sentence,
+)
 from visavis.config import AffectConfig
 
 
@@ -35,6 +43,14 @@ def describe(*turns: str) -> str:
 )
 def test_lexicon_reads_a_transcript(turns, expected):
     assert describe(*turns) == sentence(expected)
+
+
+def test_the_reader_knows_what_is_due_to_whom():
+    told = "My grandmother died last night."
+    due = {role: ReaderAffect().describe([Turn(role, told, 0.0)]) for role in ("avatar", "user")}
+    assert due["avatar"].startswith(sentence(["sad"]).rstrip("."))
+    assert due["user"].startswith(sentence(["concerned"]).rstrip("."))
+    assert ReaderAffect().describe([]) == sentence(["neutral"])
 
 
 def test_feelings_fade():
@@ -115,6 +131,7 @@ def test_an_endpoint_that_is_not_there_is_named():
 
 def test_models_are_named_by_a_string():
     assert isinstance(affect.load("lexicon"), LexiconAffect)
+    assert isinstance(affect.load("reader"), ReaderAffect)
     remote = affect.load("openai:llama3@http://localhost:11434/v1")
     assert isinstance(remote, OpenAIAffect)
     assert (remote.model, remote.url) == (

@@ -11,7 +11,7 @@ import simplejpeg
 
 from tests.fakes.echo import hashing
 from tests.sizes import tiny
-from visavis.affect import AffectError, LexiconAffect
+from visavis.affect import AffectError, LexiconAffect, ReaderAffect
 from visavis.contract import contracts
 from visavis.serving.errors import ServerFull, SessionNotFound, StageFailed, text_of
 from visavis.serving.session_host import Message, SessionHost
@@ -253,7 +253,7 @@ def test_a_failing_stage_is_named_and_can_be_tried_again(make_host):
     assert frames == whole(host).frames
 
 
-def test_a_silent_language_model_is_replaced_by_the_lexicon(make_host):
+def test_a_silent_language_model_is_replaced_by_the_built_in_reader(make_host):
     class Broken:
         def describe(self, history):
             raise AffectError("down")
@@ -261,6 +261,9 @@ def test_a_silent_language_model_is_replaced_by_the_lexicon(make_host):
     turns: dict[str, Any] = {
         "transcript": text([{"role": "user", "text": "So sad!", "start_s": 0.0}])
     }
-    replies = [whole(host, **turns) for host in (make_host(affect=Broken()), make_host())]
+    replies = [
+        whole(host, **turns)
+        for host in (make_host(affect=Broken()), make_host(affect=ReaderAffect()))
+    ]
     assert not replies[0].errors
     assert replies[0].frames == replies[1].frames

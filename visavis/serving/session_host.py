@@ -19,7 +19,7 @@ import numpy as np
 import simplejpeg
 
 from visavis import session
-from visavis.affect import AffectError, AffectModel, LexiconAffect, Turn, word_ids
+from visavis.affect import AffectError, AffectModel, ReaderAffect, Turn, word_ids
 from visavis.config import EchoConfig
 from visavis.contract import contracts
 from visavis.messages import (
@@ -274,8 +274,8 @@ class SessionHost:
         try:
             text = self.affect.describe(history)
         except AffectError as error:  # a face without the best mood is better than none
-            LOG.warning("affect: %s; the built-in lexicon answers instead", error)
-            text = LexiconAffect().describe(history)
+            LOG.warning("affect: %s; the built-in reader answers instead", error)
+            text = ReaderAffect().describe(history)
         ids = word_ids(text, self.config.affect)
         return self._call("affect_encoder", {"word_ids": ids})["affect_tokens"]
 
