@@ -11,7 +11,7 @@ WORDS = ["rain", "sun", "gift", "grave", "it", "is"]
 TURNS = [
     Said(emotion, text, number)
     for number, (emotion, text) in enumerate(
-        [("happy", "sun"), ("happy", "it is gift"), ("sad", "grave"), ("sad", "it is rain")] * 8
+        [("happy", "sun"), ("happy", "gift is it"), ("sad", "grave"), ("neutral", "rain")] * 8
     )
 ]
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from tests.training.whole_track import BLOCKS, CONFIG, track
-from training import sentences
+from training import batches, sentences
 from training.batches import Place, affect_words, batch_of
 from training.data import truth_of
 from training.repeated import Repeated
@@ -77,8 +77,19 @@ def test_places_say_what_is_told_or_what_is_due(whole):
     batch = batch_of([false, true], CONFIG, torch.device("cpu"))
     expected = [word_ids(text, CONFIG.affect) for text in (told(whole, 2 * F), due(whole, 2 * F))]
     assert np.array_equal(batch.word_ids.numpy(), np.stack(expected))
-    lately = Place(whole, 2, 0, window_blocks=1)
-    assert not np.array_equal(affect_words(lately, CONFIG), affect_words(false, CONFIG))
+
+
+def test_a_window_of_blocks_is_one_of_frames(whole, monkeypatch):
+    asked = []
+
+    def listen(*heard):
+        asked.append(heard)
+        return sentence([])
+
+    monkeypatch.setattr(batches, "told", listen)
+    affect_words(Place(whole, 2, 0, window_blocks=3), CONFIG)
+    affect_words(Place(whole, 2, 0), CONFIG)
+    assert asked == [(whole, 2 * F, 3 * F), (whole, 2 * F, None)]
 
 
 def test_a_conversation_that_comes_again_is_told_again(whole):
