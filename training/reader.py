@@ -98,7 +98,7 @@ def fit(words: WordVectors, said: Sequence[Said], strength: float) -> EmotionRea
     features = np.stack([words.features(one.text) for one in said])
     model = LogisticRegression(C=strength, max_iter=3000)
     model.fit(features, [one.emotion for one in said])
-    weight, bias = model.coef_.T.astype(np.float32), model.intercept_.astype(np.float32)
+    weight, bias = np.asarray(model.coef_.T, np.float32), np.asarray(model.intercept_, np.float32)
     return EmotionReader(words, weight, bias, tuple(map(str, model.classes_)))
 
 
