@@ -108,7 +108,7 @@ def test_networks_baselines_and_other_videos_share_one_table(folder, tmp_path, c
     )
     metrics = json.loads((tmp_path / "metrics.json").read_text())
     rows = metrics["systems"]
-    assert list(rows) == [*BASELINES, "reconstruction", "audio_only", "echo", "other"]
+    assert list(rows) == [*BASELINES, "reconstruction", "audio_only", "echo_due", "echo", "other"]
     assert metrics["tracks"] == 4 and metrics["seconds_a_track"] == FRAMES / 25
 
     truth, still = rows["ground_truth"], rows["static_face"]
