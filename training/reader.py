@@ -29,38 +29,44 @@ import typer
 from sklearn.linear_model import LogisticRegression
 from transformers import AutoModel, AutoTokenizer
 
+from training.corpus.dialogues import topics
 from visavis.affect import EMOTIONS
 from visavis.reader import WEIGHTS, EmotionReader, WordVectors, words_of
 
-CORPUS = Path(__file__).parent / "corpus"
-LINE = re.compile(r"([a-z]+)[^:]*: (.+)")  # as in `sad#: I lost my job.`
+SENTENCES = Path(__file__).parent / "corpus" / "said.txt"
 WIDTH = 128
 FOLDS = 8
 
 
 @dataclass(frozen=True)
 class Said:
-    """One turn and what it shows; `dialogue` numbers the dialogues of a file."""
+    """One turn and what it shows; `dialogue` numbers the dialogues of a split."""
 
     emotion: str
     text: str
     dialogue: int = 0
 
 
+def spoken(split: str) -> list[Said]:
+    """All turns of the dialogues of a split."""
+    return [
+        Said(line.emotion, line.text, number)
+        for number, topic in enumerate(topics(split))
+        for line in topic.lines
+    ]
+
+
 def read(path: Path) -> list[Said]:
-    """The labelled turns of a file of dialogues; lines in brackets begin one."""
-    found, dialogue = [], 0
+    """The labelled sentences of a file, `emotion: words` a line."""
+    found = []
     for number, line in enumerate(path.read_text().splitlines(), start=1):
-        if line.startswith("["):
-            dialogue += 1
-        elif line.strip():
-            match = LINE.fullmatch(line.strip())
-            if match is None or match[1] not in EMOTIONS:
-                raise ValueError(
-                    f"{path}, line {number}: got {line!r}, expected `emotion: words` with one of "
-                    f"{', '.join(EMOTIONS)}; mend the line"
-                )
-            found.append(Said(match[1], match[2], dialogue))
+        emotion, _, text = line.partition(": ")
+        if emotion not in EMOTIONS or not text:
+            raise ValueError(
+                f"{path}, line {number}: got {line!r}, expected `emotion: words` with one of "
+                f"{', '.join(EMOTIONS)}; mend the line"
+            )
+        found.append(Said(emotion, text))
     return found
 
 
@@ -145,7 +151,7 @@ def main(
     strengths: Annotated[str, typer.Option(help="Of which the best is taken.")] = "0.3,1,3",
 ) -> None:
     """Fit the reader, say how well it reads, and write its weights."""
-    dialogues, more = read(CORPUS / "talk_train.txt"), read(CORPUS / "said.txt")
+    dialogues, more = spoken("train"), read(SENTENCES)
     words = word_vectors([one.text for one in (*dialogues, *more)])
     found = {
         strength: left_out_share(words, dialogues, more, strength)
@@ -155,7 +161,7 @@ def main(
         typer.echo(f"strength {strength:g}: {share:.1%} of left-out dialogues' turns are right")
     best = max(found, key=lambda strength: found[strength])
     reader = save(fit(words, [*dialogues, *more], best), out)
-    test = read(CORPUS / "talk_test.txt")
+    test = spoken("test")
     typer.echo(f"{len(reader.words.rows)} words, {len(dialogues) + len(more)} turns learned from")
     typer.echo(f"test split: {right_share(reader, test):.1%} of {len(test)} turns are right")
 

@@ -15,8 +15,6 @@ from visavis.affect import ReaderAffect, Turn, sentence
 from visavis.config import FRAME_RATE_HZ
 from visavis.session import HISTORY_TURNS
 
-BUILT_IN = ReaderAffect()
-
 
 def due(track: Track, frame: int) -> str:
     """The sentence that names the emotion due in a frame."""
@@ -28,7 +26,7 @@ def told(track: Track, frame: int, window_frames: int | None = None) -> str:
 
     `window_frames`: how far back it hears, see `turns_heard`.
     """
-    return BUILT_IN.describe(turns_heard(track, frame, window_frames))
+    return ReaderAffect().describe(turns_heard(track, frame, window_frames))
 
 
 def turns_heard(track: Track, frame: int, window_frames: int | None = None) -> tuple[Turn, ...]:

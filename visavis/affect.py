@@ -152,6 +152,7 @@ class ReaderAffect(TurnByTurn):
     """The built-in default: a small classifier reads what is said (`visavis.reader`)."""
 
     def __init__(self, decay: float = 0.2, threshold: float = 0.25):
+        reader.built_in()  # now, and not while somebody waits for a block
         super().__init__(read_shown, decay, threshold)
 
 

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from training import reader
-from training.reader import Said, fit, left_out_share, read, right_share, save
+from training.corpus.dialogues import topics
+from training.reader import Said, fit, left_out_share, read, right_share, save, spoken
 from visavis.reader import WordVectors
 
 WORDS = ["rain", "sun", "gift", "grave", "it", "is"]
@@ -24,16 +25,17 @@ def words():
 
 def test_labelled_files_are_read_and_bad_lines_named(tmp_path):
     path = tmp_path / "turns.txt"
-    path.write_text("[one]\nsad#: It rained: all day.\n\n[two]\nneutral: Did it?\n")
-    assert read(path) == [Said("sad", "It rained: all day.", 1), Said("neutral", "Did it?", 2)]
+    path.write_text("sad: It rained: all day.\ncalm: Did it?\n")
+    assert read(path) == [Said("sad", "It rained: all day."), Said("calm", "Did it?")]
     path.write_text("neutral: Yes.\nbored: So what.\n")
     with pytest.raises(ValueError, match="line 2: got 'bored"):
         read(path)
 
 
-def test_all_labelled_files_of_the_corpus_can_be_read():
-    for name in ("talk_train.txt", "talk_test.txt", "said.txt"):
-        assert len(read(reader.CORPUS / name)) > 50
+def test_all_labelled_turns_of_the_corpus_can_be_read():
+    for turns in (spoken("train"), spoken("test"), read(reader.SENTENCES)):
+        assert len(turns) > 50
+    assert {turn.dialogue for turn in spoken("test")} == set(range(len(topics("test"))))
 
 
 def test_it_learns_what_words_show_and_is_judged_on_what_it_has_not_seen(words):
