@@ -39,6 +39,7 @@ from tqdm import tqdm
 
 from training.film import read_frames
 from training.whisper import load_encoder
+from training.whole import whole
 from visavis.affect import Turn
 from visavis.config import FRAME_RATE_HZ, SAMPLES_PER_FRAME, SIZES, EchoConfig
 from visavis.nn.audio_encoder import AudioEncoder
@@ -249,15 +250,8 @@ def _scale(frame: np.ndarray, size: int) -> np.ndarray:
 
 def cache_stills(source: Path, target: Path, size: int) -> None:
     """Decode one person's pictures into the cache."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    save_whole(target, video_frames(source, size))
-
-
-def save_whole(path: Path, array: np.ndarray) -> None:
-    """Write an array file (`.npy`), whole or not at all."""
-    partial = path.with_suffix(".partial.npy")
-    np.save(partial, array)
-    partial.rename(path)
+    with whole(target) as partial:
+        np.save(partial, video_frames(source, size))
 
 
 def main(corpus: Path, cache: Path, size: str = "nano", threads: int = 2) -> None:

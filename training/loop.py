@@ -16,7 +16,6 @@ from __future__ import annotations
 import io
 import json
 import math
-import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -36,6 +35,7 @@ from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from training.film import write_video
+from training.whole import whole
 from visavis.config import FRAME_RATE_HZ
 
 ModelT = TypeVar("ModelT", bound=nn.Module)
@@ -215,9 +215,8 @@ class Loop(Generic[ModelT]):
                 "step": self.step,
                 "recent": self.recent,
             }
-            partial = self.state_path.with_suffix(".partial")
-            torch.save(state, partial)
-            os.replace(partial, self.state_path)
+            with whole(self.state_path) as partial:
+                torch.save(state, partial)
         self.accelerator.wait_for_everyone()
 
     def conclude(self, write: Callable[[], Path]) -> Path:

@@ -22,11 +22,12 @@ from torch import Tensor
 from tqdm import tqdm
 
 from training.batches import Place, batch_of
-from training.data import Track, save_whole
+from training.data import Track
 from training.denoising import Conditions, denoise_at_once
 from training.hearing import hear
 from training.precision import half_precision
 from training.rollout import block_noise
+from training.whole import whole
 from visavis.nn.echo import Echo
 from visavis.sampler import context
 
@@ -73,7 +74,8 @@ def talks_of(echo: Echo, tracks: Sequence[Track], folder: Path) -> Talks:
             blocks = list(predictions(echo, [tracks[n] for n in group]))
         latents = torch.cat(blocks, dim=1).cpu().half().numpy()
         for n, own in zip(group, latents, strict=True):
-            save_whole(paths[n], own)
+            with whole(paths[n]) as partial:
+                np.save(partial, own)
     predicted = [np.load(path, mmap_mode="r") for path in paths]
     return Talks(tracks, predicted, echo.config.block_frames)
 

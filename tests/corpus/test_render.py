@@ -27,7 +27,7 @@ def folder(
     out = tmp_path_factory.mktemp("corpus")
     job = render.Job(out, "test", 0, SECONDS, seed=1, size=64)
     # What a killed run leaves behind must not disturb the next one.
-    leftover = job.folder.with_name(f".{job.folder.name}.partial")
+    leftover = job.folder.with_name(f".{job.folder.name}")
     leftover.mkdir(parents=True)
     (leftover / "junk").touch()
     return render.render_conversation(job)

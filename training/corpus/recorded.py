@@ -20,6 +20,7 @@ from tqdm import tqdm
 from visavis_client.face import FaceTrack
 
 from training.film import Film, read_frames
+from training.whole import whole
 
 
 def faces(film: Path, size: int, every: int) -> Iterator[np.ndarray]:
@@ -32,12 +33,9 @@ def faces(film: Path, size: int, every: int) -> Iterator[np.ndarray]:
 
 def cut(film: Path, target: Path, size: int, every: int) -> None:
     """The faces of one film as a film of key frames, whole or not at all."""
-    partial = target.with_name(f".{target.name}")
-    partial.parent.mkdir(parents=True, exist_ok=True)
-    with Film.open(partial, size) as cropped:
+    with whole(target) as partial, Film.open(partial, size) as cropped:
         for face in faces(film, size, every):
             cropped.add(face)
-    partial.rename(target)
 
 
 def main(

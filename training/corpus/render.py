@@ -16,7 +16,6 @@ continues where it was.
 from __future__ import annotations
 
 import json
-import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -38,6 +37,7 @@ from training.corpus.head import HeadGeometry, curve_names
 from training.corpus.people import Person, cast
 from training.corpus.voice import SpeechSynthesizer, prepare_kokoro
 from training.film import Film
+from training.whole import whole
 from training.workers import done, limit_threads
 from visavis.config import SAMPLE_RATE_HZ
 
@@ -96,13 +96,18 @@ def identity_json(person: Person) -> str:
 
 def render_conversation(job: Job) -> Path:
     """Render one conversation unless it is there already; returns its folder."""
-    from training.corpus.renderer import PARTS
-
     if job.folder.exists():
         return job.folder
-    temporary = job.folder.with_name(f".{job.folder.name}.partial")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
+    with whole(job.folder) as partial:
+        partial.mkdir()
+        fill(partial, job)
+    return job.folder
+
+
+def fill(folder: Path, job: Job) -> None:
+    """Render one conversation into a folder."""
+    from training.corpus.renderer import PARTS
+
     rng = job_generator(job)
     people = dict(zip(PEOPLE, cast(job.split, job.number, job.seed), strict=True))
     script = write_script(job.split, job.number, job.seed)
@@ -113,20 +118,18 @@ def render_conversation(job: Job) -> Path:
     rows = []
     for key, motion in motions(conversation, CurveSet(curve_names()), rng).items():
         person = people[key]
-        row, parts = write_video(temporary / f"{key}.mp4", person, motion, job.size)
+        row, parts = write_video(folder / f"{key}.mp4", person, motion, job.size)
         rows.append(row)
         voice = conversation.voices[key]
-        soundfile.write(temporary / f"{key}.wav", voice, SAMPLE_RATE_HZ, subtype="PCM_16")
+        soundfile.write(folder / f"{key}.wav", voice, SAMPLE_RATE_HZ, subtype="PCM_16")
         known = truth.person_arrays(conversation, key, motion) | {
             "aperture": HeadGeometry(person.identity).aperture(motion.curves),
             "parts": parts,
             "identity": np.array(identity_json(person)),
         }
         arrays |= {f"{key}_{name}": values for name, values in known.items()}
-    np.savez_compressed(temporary / "truth.npz", **arrays)
-    preview.write_sheet(temporary / "preview.jpg", rows)
-    temporary.rename(job.folder)
-    return job.folder
+    np.savez_compressed(folder / "truth.npz", **arrays)
+    preview.write_sheet(folder / "preview.jpg", rows)
 
 
 def plan_jobs(out: Path, train: int, test: int, seconds: float, seed: int) -> list[Job]:

@@ -25,6 +25,8 @@ import fsspec
 import typer
 from tqdm import tqdm
 
+from training.whole import whole
+
 FILES = ("a.mp4", "a.wav", "b.mp4", "b.wav", "truth.npz", "preview.jpg")
 CONVERSATIONS_PER_SHARD = 8
 Sample = dict[str, bytes]
@@ -138,11 +140,10 @@ def unpack(urls: Iterable[str], split: Path) -> None:
         folder = split / key
         if folder.exists():
             continue
-        temporary = split / f".{key}.partial"
-        temporary.mkdir(parents=True, exist_ok=True)
-        for name, content in sample.items():
-            (temporary / name).write_bytes(content)
-        temporary.rename(folder)
+        with whole(folder) as partial:
+            partial.mkdir()
+            for name, content in sample.items():
+                (partial / name).write_bytes(content)
 
 
 def main(

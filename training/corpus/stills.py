@@ -26,6 +26,7 @@ from training.corpus.head import Identity, curve_names
 from training.corpus.lips import VISEME_CURVES
 from training.corpus.people import GENDERS, LEAST_DISTANCE, accepted, person, portrait_embedding
 from training.film import Film
+from training.whole import whole
 from training.workers import done, limit_threads
 
 FIRST_SEED = 1_000_000  # far behind the people of conversations
@@ -92,15 +93,12 @@ def render_stills(job: Stills) -> bool:
     if resembles_a_test_person(identity):
         return False
     rng = np.random.default_rng([job.seed, job.number])
-    partial = job.path.with_name(f".{job.path.name}")
-    partial.parent.mkdir(parents=True, exist_ok=True)
     renderer = HeadRenderer(identity, size=job.size)
     curves = random_curves(job.pictures, CurveSet(curve_names()), rng)
-    with Film.open(partial, job.size) as film:
+    with whole(job.path) as partial, Film.open(partial, job.size) as film:
         for values, pose in zip(curves, random_poses(job.pictures, rng), strict=True):
             film.add(renderer.render(values, pose)[0])
     renderer.release()
-    partial.rename(job.path)
     return True
 
 

@@ -132,7 +132,7 @@ def test_a_second_run_touches_nothing(prepared, recordings, monkeypatch):
 def test_what_a_kill_left_behind_is_done_again(tmp_path, monkeypatch):
     (tmp_path / "records").mkdir()
     (tmp_path / "records" / "train--x.started").touch()
-    (tmp_path / "records" / "train--x.partial").write_text('{"na')
+    (tmp_path / "records" / ".train--x.json").write_text('{"na')
     done = []
 
     def in_pool(sources, out, settings, workers):

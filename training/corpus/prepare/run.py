@@ -21,6 +21,7 @@ from visavis_client import MediaWarning, VisavisError
 
 from training.corpus.prepare.conversation import Kept, Outcome, Settings, prepare, safe
 from training.corpus.prepare.source import Dropped, Source
+from training.whole import whole
 from training.workers import done
 
 CRASHED = "it crashed the process that read it, twice; the file is probably damaged"
@@ -131,10 +132,8 @@ def _started(out: Path, source: Source) -> Path:
 
 
 def _write_record(out: Path, source: Source, outcome: Outcome) -> None:
-    path = _record(out, source)
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(asdict(outcome), indent=2))
-    partial.replace(path)
+    with whole(_record(out, source)) as partial:
+        partial.write_text(json.dumps(asdict(outcome), indent=2))
 
 
 def _read(path: Path) -> Outcome:
