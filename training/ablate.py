@@ -5,7 +5,8 @@
 Every variant is trained and measured on the same data with the same number of steps, under several
 seeds: full; without LPE, HBCU or LAU; with entangled cross-attention in SDCM's place; with the last
 two seconds of the user in place of all; and with the avatar's own voice alone. Stage 1 knows no
-user, so the variants of a seed share it, but for the entangled one, which needs its own.
+user, so the variants of a seed share it, but for the entangled one, which needs its own. Every
+variant then learns to hear by itself (`training.listen`).
 
 The sentence on the due emotion is what a server's built-in model makes of the transcript; with two
 seconds of the user go two seconds of the transcript.
@@ -33,7 +34,7 @@ import torch
 import typer
 from tqdm import tqdm
 
-from training import stage1, stage2
+from training import listen, stage1, stage2
 from training.data import Track, tracks
 from training.latents import cache_latents, decode
 from training.measures import lip_sync
@@ -83,6 +84,7 @@ class Ablation:
     stage1: stage1.Stage1Training = field(
         default_factory=lambda: stage1.Stage1Training(size="femto")
     )
+    listen: listen.Listening = field(default_factory=listen.Listening)
     stage2: stage2.Stage2Training = field(default_factory=stage2.Stage2Training)
 
 
@@ -166,6 +168,21 @@ def train_to_talk(lab: Laboratory, run: Run) -> None:
         stage1.train(lab.cache, lab.vae, run.first_stage, first)
 
 
+def train_to_hear(lab: Laboratory, run: Run) -> Path:
+    """What a run's stage 2 begins with: stage 1, with ears if it is to have any."""
+    begins, folder, variant = run.first_stage / "checkpoint", run.folder / "listen", run.variant
+    if not variant.listens:
+        return begins
+    settings = lab.settings.listen
+    hearing = replace(
+        settings,
+        without=variant.without,
+        window_blocks=variant.window_blocks,
+        loop=replace(settings.loop, seed=run.seed),
+    )
+    return listen.train(lab.cache, lab.vae, begins, folder, hearing)
+
+
 def train_to_listen(lab: Laboratory, run: Run) -> Path:
     """The stage 2 of a run, unless it is done; returns the checkpoint's folder."""
     settings, variant = lab.settings.stage2, run.variant
@@ -174,11 +191,12 @@ def train_to_listen(lab: Laboratory, run: Run) -> Path:
         without=variant.without,
         window_blocks=variant.window_blocks,
         user_dropout=settings.user_dropout if variant.listens else 1.0,
+        due_weight=settings.due_weight if variant.listens else 0.0,
         loop=replace(settings.loop, seed=run.seed),
     )
     finished = run.folder / "checkpoint"
     if not (finished / "manifest.json").exists():
-        stage2.train(lab.cache, lab.vae, run.first_stage / "checkpoint", run.folder, second)
+        stage2.train(lab.cache, lab.vae, train_to_hear(lab, run), run.folder, second)
     return finished
 
 
@@ -287,7 +305,9 @@ def write_found(lab: Laboratory, runs: Sequence[Run]) -> str:
     facts = {
         "tracks": len(lab.people),
         "seconds_a_track": lab.frames / FRAME_RATE_HZ,
-        "steps": f"{settings.stage1.loop.steps} + {settings.stage2.loop.steps}",
+        "steps": " + ".join(
+            str(part.loop.steps) for part in (settings.stage1, settings.listen, settings.stage2)
+        ),
         "seeds": len({run.seed for run in measured}),
     }
     rows: Results = {name: own for name, own in found.items() if own}

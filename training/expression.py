@@ -48,15 +48,44 @@ class ExpressionProbe:
         return self((prediction - x_0).mean(1)).square().mean()
 
 
-def shown(track: Track, names: Sequence[str]) -> np.ndarray:
-    """(T / EVERY, K) float32: 1 where a label holds; names such as `emotion:sad`."""
-    columns = []
-    for name in names:
+@dataclass(frozen=True)
+class Labels:
+    """What may be due, as numbers of mean 0 and unit variance over the tracks it was found in.
+
+    names: such as `emotion:sad`. mean, spread: (K,) float32.
+    """
+
+    names: tuple[str, ...]
+    mean: np.ndarray
+    spread: np.ndarray
+
+    @classmethod
+    def among(cls, tracks: Sequence[Track]) -> Labels:
+        """All that vary in some tracks."""
+        names = labels_of(tracks)
+        values = np.concatenate([shown(track, names, every_few(track)) for track in tracks])
+        varies = values.std(0) > 0
+        kept = tuple(name for name, does in zip(names, varies, strict=True) if does)
+        return cls(kept, values.mean(0)[varies], values.std(0)[varies])
+
+    def of(self, track: Track, frames: Sequence[int]) -> np.ndarray:
+        """(n, K) float32 of some frames of a track."""
+        return (shown(track, self.names, frames) - self.mean) / self.spread
+
+
+def every_few(track: Track) -> range:
+    """The frames of a track that are fitted."""
+    return range(0, len(track.latents), EVERY)
+
+
+def shown(track: Track, names: Sequence[str], frames: Sequence[int]) -> np.ndarray:
+    """(n, K) float32: 1 where a label holds in a frame; names such as `emotion:sad`."""
+    found = np.zeros((len(frames), len(names)), np.float32)
+    for column, name in enumerate(names):
         kind, _, label = name.partition(":")
-        columns.append(track.truth[kind][::EVERY] == label if kind in track.truth else None)
-    count = len(track.latents[::EVERY])
-    found = [np.zeros(count) if column is None else column[:count] for column in columns]
-    return np.stack(found, axis=1).astype(np.float32)
+        if kind in track.truth:
+            found[:, column] = track.truth[kind][list(frames)] == label
+    return found
 
 
 def labels_of(tracks: Sequence[Track]) -> list[str]:
@@ -76,14 +105,14 @@ def fit_expression(
     tracks: Sequence[Track], device: torch.device, ridge: float = 3000.0
 ) -> ExpressionProbe:
     """The probe that fits the true latents of training tracks best."""
-    names = labels_of(tracks)
+    labels = Labels.among(tracks)
     values = [_centred(_flat(track.latents[::EVERY])) for track in tracks]
     gram = sum(v.T @ v for v in values) + ridge * np.eye(values[0].shape[1], dtype=np.float32)
-    labels = [_centred(shown(track, names)) for track in tracks]
-    spread = np.concatenate(labels).std(0)
-    varies = spread > 0
-    targets = sum(v.T @ y[:, varies] for v, y in zip(values, labels, strict=True))
-    weight = np.linalg.solve(gram, targets / spread[varies])
+    due = [_centred(labels.of(track, every_few(track))) for track in tracks]
+    within = np.concatenate(due).std(0)  # a track's, whatever the others are like
+    targets = np.sum([v.T @ y for v, y in zip(values, due, strict=True)], axis=0)
+    varies = within > 0
+    weight = np.linalg.solve(gram, targets[:, varies] / within[varies])
     return ExpressionProbe(torch.from_numpy(weight).to(device))
 
 

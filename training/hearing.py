@@ -12,6 +12,7 @@ frames, C h w latents.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -36,6 +37,31 @@ def heard_blocks(echo: Echo, last: int, window_blocks: int | None = None) -> ran
     return range(max(0, last + 1 - lcu.memory_tokens * lcu.memory_stride_blocks), last + 1)
 
 
+@dataclass(frozen=True)
+class Hindrance:
+    """What keeps a few conversations from being learned by heart: how often voices or faces are
+    withheld from whole conversations, and how much noise is on them, as a ratio of their spread.
+
+    Words are known by heart first, being in the voice's finest features; that somebody speaks, or
+    pauses, is heard through much noise.
+    """
+
+    voice_dropout: float = 0.3
+    face_dropout: float = 0.1
+    voice_noise: float = 1.0
+    face_noise: float = 0.3
+
+    def present(self, conversations: int) -> Tensor:
+        """(B, 2), 0 for a voice or a face that is withheld."""
+        dropout = torch.tensor([self.voice_dropout, self.face_dropout])
+        return (torch.rand(conversations, 2) >= dropout).float()
+
+    def roughen(self, voice: Tensor, face: Tensor) -> tuple[Tensor, Tensor]:
+        """Both with noise."""
+        voice = voice + self.voice_noise * voice.std() * torch.randn_like(voice)
+        return voice, face + self.face_noise * face.std() * torch.randn_like(face)
+
+
 def hear(
     echo: Echo,
     users: Sequence[Track],
@@ -44,6 +70,7 @@ def hear(
     *,
     learned_blocks: int = 0,
     half: bool = False,
+    hindrance: Hindrance | None = None,
 ) -> Tensor:
     """f_pu (B, answers, F, K, D) of the last `answers` of the blocks, all before them heard.
 
@@ -52,12 +79,16 @@ def hear(
     """
     device = echo.device
     states = [torch.zeros(len(users), *spec.dims, device=device) for spec in lcu_state(echo.config)]
-    scans, (memory, summary) = states[:2], states[2:]
+    carried, (memory, summary) = [*states[:2], _first_faces(echo, users, blocks)], states[3:]
+    present = hindrance.present(len(users)).to(device)[:, None] if hindrance else 1.0
     lcu, found = echo.lcu_encoder, []
     learns_from = blocks.stop - learned_blocks if torch.is_grad_enabled() else blocks.stop
     for piece in _pieces(blocks, learns_from):
         with torch.set_grad_enabled(piece.start >= learns_from), half_precision(device, half):
-            perceived, *scans = lcu.perception(*_inputs(echo, users, piece), *scans)
+            voice, face, valid = _inputs(echo, users, piece)
+            if hindrance is not None:
+                voice, face = hindrance.roughen(voice, face)
+            perceived, *carried = lcu.perception(voice, face, valid * present, *carried)
         with half_precision(device, half):
             for offset, block in enumerate(piece):
                 index = torch.full((len(users), 1), block, device=device)
@@ -88,6 +119,14 @@ def _inputs(echo: Echo, users: Sequence[Track], blocks: range) -> tuple[Tensor, 
     tensors = torch.from_numpy(voices).float(), torch.from_numpy(faces).float(), valid
     voice, face, valid = (tensor.to(device) for tensor in tensors)
     return voice, face, valid
+
+
+def _first_faces(echo: Echo, users: Sequence[Track], blocks: range) -> Tensor:
+    """(B, C, h, w): the first of each user's faces that is seen in `blocks`."""
+    first = max(0, _frames_before(blocks, echo.config.block_frames).start)
+    return (
+        torch.from_numpy(np.stack([user.latents[first] for user in users])).float().to(echo.device)
+    )
 
 
 def _frames_before(blocks: range, frames: int) -> range:

@@ -1,6 +1,9 @@
 """This is where stage 2 is trained: the LCU, the user's cross-attention and the gate.
 
-    python -m training.stage2 CACHE VAE_CHECKPOINT STAGE1_CHECKPOINT RUN CONFIG
+    python -m training.stage2 CACHE VAE_CHECKPOINT CHECKPOINT RUN CONFIG
+
+The checkpoint is that of `training.listen`, or of stage 1 where the corpus does not say what is
+due; what the LCU hears by then is only to be heeded.
 
 From two-person conversations the avatar learns to listen. The LCU hears each conversation from its
 beginning, as when serving, and the loss is taken on a few blocks in a row: the cause of what is
@@ -26,9 +29,10 @@ from training.batches import Place, batch_of, draw_reference
 from training.contexts import ContextConfig, previous_latents
 from training.data import Track, tracks
 from training.denoising import Conditions, denoise
-from training.expression import ExpressionProbe, expression_report, fit_expression
-from training.hearing import hear, heard_blocks
+from training.expression import ExpressionProbe, Labels, expression_report, fit_expression
+from training.hearing import Hindrance, hear, heard_blocks
 from training.latents import cache_latents
+from training.listen import due_error, due_in
 from training.loop import Loop, LoopConfig
 from training.losses import FlowConfig, flow_loss, noisy, swap_loss
 from training.measures.baselines import others
@@ -53,6 +57,7 @@ class Stage2Training:
     loss_blocks: int = 2  # in a row, of each
     learned_blocks: int = 8  # the newest, through which perception learns; the memory is of all
     window_blocks: int | None = None  # of the past that are heard; all that the memory holds
+    hindrance: Hindrance = field(default_factory=Hindrance)
     told_share: float = 0.5  # of the blocks, whose sentence may be wrong, as a server's may
     audio_dropout: float = 0.1
     user_dropout: float = 0.1
@@ -60,6 +65,7 @@ class Stage2Training:
     swap_weight: float = 4.0  # of the change of speaking lips under another user
     swapped_share: float = 0.34  # of the blocks, which are seen under another user too
     expression_weight: float = 1.0  # of the error of what a face shows
+    due_weight: float = 0.1  # of the error of what f_pu says is due, see `training.listen`
     report_every: int = 250
     context: ContextConfig = field(
         default_factory=lambda: ContextConfig(own_share=0.25, stray_share=0.8)
@@ -103,6 +109,7 @@ def hear_moment(
     *,
     window_blocks: int | None = None,
     learned_blocks: int = 0,
+    hindrance: Hindrance | None = None,
 ) -> Tensor:
     """f_pu (B, count + 1, F, K, D) of the block before `places` and the `count` from there on."""
     heard = hear(
@@ -112,6 +119,7 @@ def hear_moment(
         count + 1,
         learned_blocks=learned_blocks,
         half=True,
+        hindrance=hindrance,
     )
     if heard.shape[1] > count:
         return heard
@@ -119,7 +127,11 @@ def hear_moment(
 
 
 def conversation_loss(
-    echo: Echo, places: list[Place], probe: ExpressionProbe, settings: Stage2Training
+    echo: Echo,
+    places: list[Place],
+    probe: ExpressionProbe,
+    labels: Labels,
+    settings: Stage2Training,
 ) -> Tensor:
     """The mean loss of `loss_blocks` blocks from `places` on, all before them having been heard."""
     heard = hear_moment(
@@ -128,12 +140,19 @@ def conversation_loss(
         settings.loss_blocks,
         window_blocks=settings.window_blocks,
         learned_blocks=settings.learned_blocks,
+        hindrance=settings.hindrance,
     )
 
     def loss(block: list[Place], before: Tensor, now: Tensor) -> Tensor:
         return listening_loss(echo, block, before, now, probe, settings)
 
-    return mean_over_blocks(places, heard, loss)
+    shown = mean_over_blocks(places, heard, loss)
+    if not labels.names:
+        return shown
+    first, people = places[0].block, [place.track for place in places]
+    blocks = range(first, first + settings.loss_blocks)
+    due = due_in(labels, people, blocks, echo.config.block_frames).to(echo.device)
+    return shown + settings.due_weight * due_error(heard[:, 1:], due)
 
 
 def mean_over_blocks(
@@ -201,7 +220,7 @@ def train(
     loop = Loop(run, echo, settings.loop, rate_of=lambda name: rate_of(name, settings.old_rate))
     pool = training_pool(cache, vae, loop, stream)
     (run / "training.json").write_text(configs.to_json(settings))
-    probe = fit_expression(some_of(pool), loop.device)
+    probe, labels = fit_expression(some_of(pool), loop.device), Labels.among(some_of(pool))
 
     def losses() -> dict[str, Tensor]:
         places = draw_moment(
@@ -211,7 +230,7 @@ def train(
             told_share=settings.told_share,
             window_blocks=settings.window_blocks,
         )
-        return {"loss": conversation_loss(echo, places, probe, settings)}
+        return {"loss": conversation_loss(echo, places, probe, labels, settings)}
 
     return teach_to_listen(loop, losses, pool, held_out, vae, settings.report_every)
 

@@ -1,9 +1,10 @@
 """This is where a network's own predictions are kept for the decoder to learn from.
 
 What a denoiser predicts is not what the VAE's encoder makes of any picture: it is nearer to the
-mean of what may come. So each training track is talked through once, every block after the true one
-before it, and the decoder learns to paint the true picture from the prediction. Every block has a
-portrait of its own, which may be any frame: there will be portraits that show an open smile.
+mean of what may come, and more so as it goes on from its own. So each training track is talked
+through once, true again every two seconds lest the head be elsewhere, and the decoder learns to
+paint the true picture from the prediction. Every block has a portrait of its own, which may be any
+frame: there will be portraits that show an open smile.
 
     folder/conversation_0007_a.npy        (T, C, h, w) float16
 
@@ -32,6 +33,7 @@ from visavis.nn.echo import Echo
 from visavis.sampler import context
 
 AT_ONCE = 11
+AGAIN_TRUE = 10  # blocks, after which one is given the true latents before it
 
 
 @dataclass(frozen=True)
@@ -84,15 +86,18 @@ def predictions(echo: Echo, tracks: Sequence[Track]) -> Iterator[Tensor]:
     """Latents (B, F, C, h, w) of one block after another, to where the shortest track ends."""
     config, blocks = echo.config, min(track.blocks for track in tracks)
     heard = hear(echo, [track.user for track in tracks], range(blocks), blocks)
+    made: Tensor | None = None
     for block, noise in enumerate(block_noise(config, len(tracks), blocks, seed=0)):
         places = [Place(track, block, portraits(track)[block]) for track in tracks]
         batch = batch_of(places, config, echo.device)
         present = heard.new_ones(len(tracks), 2)
         conditions = Conditions(heard[:, block], echo.affect_encoder(batch.word_ids), present)
+        before = batch.previous_latents if made is None or block % AGAIN_TRUE == 0 else made
         previous = context(
-            batch.previous_latents,
+            before,
             batch.reference_latents[:, None],
             config.denoiser.previous_frames,
             config.context_keep,
         )
-        yield denoise_at_once(echo, noise.to(echo.device), batch, previous, conditions)
+        made = denoise_at_once(echo, noise.to(echo.device), batch, previous, conditions)
+        yield made

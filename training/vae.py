@@ -10,9 +10,9 @@ very small Kullback-Leibler term keeps latents bounded.
 A part of the latents is decoded with noise on it: what a denoiser predicts is never exact, and a
 decoder that has only seen exact latents turns a small error into another mouth (Yang et al., 2025,
 arXiv 2507.15856, find that a tokenizer that learns to denoise makes better latents for diffusion).
-Once a denoiser is trained, `--echo` and `decoder_only` teach the decoder to paint the mouths that
-it predicts. Mouths alone: whole heads are rarely predicted where they are, and such pairs teach it
-to blur.
+Once a denoiser is trained, `--echo` and `decoder_only` teach the decoder to paint the mouths and
+eyes that it predicts. Details alone: whole heads are rarely predicted where they are, and such
+pairs teach it to blur.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class VAETraining:
     noisy_share: float = 0.5  # in this part of the batch
     augment: float = 0.5  # share of pictures that are moved, and of those that are recoloured
     decoder_only: bool = False  # leaves latents as they are, and all that was trained on them
-    predicted_mouths: int = 12  # of a network, if there is one
+    predicted_details: int = 12  # of a network, if there is one
     report_every: int = 500
     loop: LoopConfig = field(default_factory=lambda: LoopConfig(steps=20000, learning_rate=1e-3))
 
@@ -264,11 +264,11 @@ def pairs_of(frames: np.ndarray) -> Tensor:
 def predicted_losses(
     vae: VAE, talks: Talks, weights: Weights, settings: VAETraining
 ) -> dict[str, Tensor]:
-    """The losses of mouths that a network predicted, compared where they fit best."""
+    """The losses of mouths and eyes that a network predicted, compared where they fit best."""
     side, device = weights.detail.shape[-1], weights.detail.device
-    pairs, latents = talks.draw(settings.predicted_mouths)
+    pairs, latents = talks.draw(settings.predicted_details)
     size, step = pairs.shape[2], pairs.shape[2] // latents.shape[2]
-    corners = detail_corners(len(pairs), size, side, step, mouth_share=1.0)
+    corners = detail_corners(len(pairs), size, side, step, settings.mouth_share)
     cut = torch.from_numpy(details(latents, corners // step, side // step)).movedim(-1, 2)
     parts = pairs_of(details(pairs, corners, side)).to(device)
     painted, _ = reconstruct(vae, parts, settings, cut.to(device))

@@ -14,7 +14,7 @@ import numpy as np
 
 from visavis.config import EchoConfig
 
-CONTRACT_VERSION = 2
+CONTRACT_VERSION = 3
 
 TRITON_TO_NUMPY: dict[str, type] = {
     "BOOL": np.bool_,
@@ -83,6 +83,7 @@ def lcu_state(config: EchoConfig) -> tuple[TensorSpec, ...]:
     return (
         TensorSpec("audio_scan_state", "FP32", scan_state_shape(config)),
         TensorSpec("video_scan_state", "FP32", scan_state_shape(config)),
+        TensorSpec("user_reference_latents", "FP32", config.latent_shape),
         TensorSpec("memory", "FP32", (lcu.memory_tokens, lcu.width)),
         TensorSpec("memory_summary", "FP32", (lcu.width,)),
     )

@@ -96,7 +96,7 @@ def test_without_perception_only_what_is_remembered_reaches_the_denoiser():
     contract = contracts(CONFIG)["lcu_encoder"]
     inputs = {spec.name: example(spec, 1) for spec in contract.inputs}
     found = list(run(lcu, inputs))
-    tokens, memory, summary = found[0], found[3], found[4]
+    tokens, memory, summary = found[0], found[4], found[5]
     later = lcu.understand(torch.randn_like(tokens), memory, summary)  # pyright: ignore
     torch.testing.assert_close(later, tokens)
 
@@ -161,11 +161,32 @@ def test_memory_takes_a_token_every_stride_and_forgets_the_oldest(networks):
     stride = CONFIG.lcu.memory_stride_blocks
     for block, moves in ((stride - 2, False), (stride - 1, True), (2 * stride - 1, True)):
         inputs["block_index"] = torch.tensor([[block]])
-        memory = list(run(networks["lcu_encoder"], inputs))[3]
+        memory = list(run(networks["lcu_encoder"], inputs))[4]
         if moves:
             torch.testing.assert_close(memory[:, :-1], inputs["memory"][:, 1:])
         else:
             torch.testing.assert_close(memory, inputs["memory"])
+
+
+def test_a_face_is_seen_as_its_change_since_it_was_first_seen(networks):
+    contract = contracts(CONFIG)["lcu_encoder"]
+    inputs = {spec.name: example(spec, 1) for spec in contract.inputs}
+    inputs["user_valid"] = torch.ones(1, 2)
+    tokens, *_ = run(networks["lcu_encoder"], inputs)
+    other = torch.randn(1, 1, *CONFIG.latent_shape)  # somebody else who does the same
+    moved = inputs | {"user_latents": inputs["user_latents"] + other}
+    moved["user_reference_latents"] = inputs["user_reference_latents"] + other[:, 0]
+    torch.testing.assert_close(run(networks["lcu_encoder"], moved)[0], tokens, rtol=1e-4, atol=1e-4)
+
+    def reference(before, valid):
+        given = inputs | {"user_valid": torch.tensor([[1.0, valid]])}
+        return list(run(networks["lcu_encoder"], given | {"user_reference_latents": before}))[3]
+
+    nobody = torch.zeros(1, *CONFIG.latent_shape)
+    first = inputs["user_latents"][:, 0]
+    torch.testing.assert_close(reference(nobody, 1.0), first)
+    torch.testing.assert_close(reference(nobody, 0.0), nobody)
+    torch.testing.assert_close(reference(other[:, 0], 1.0), other[:, 0])
 
 
 def test_the_serpentine_path_moves_one_step_at_a_time():

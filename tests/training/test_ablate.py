@@ -9,7 +9,7 @@ import torch
 from tests.cache import write_cache
 from tests.sizes import tiny
 from tests.training.test_evaluate import FRAMES, ToyFinder, write_track
-from training import ablate, identity, stage1, stage2
+from training import ablate, identity, listen, stage1, stage2
 from training.loop import LoopConfig
 from training.measures import judge
 from training.measures.ablation import FULL, PAPER, agreement, markdown, spread
@@ -23,6 +23,7 @@ SETTINGS = ablate.Ablation(
     seconds=FRAMES / 25,
     num_steps=1,
     stage1=stage1.Stage1Training(size="tiny", batch=2, loop=LOOP),
+    listen=listen.Listening(conversations=2, answers=2, loop=LOOP),
     stage2=stage2.Stage2Training(conversations=2, loss_blocks=1, learned_blocks=1, loop=LOOP),
 )
 
@@ -37,7 +38,15 @@ def places(tmp_path, monkeypatch):
     )
     torch.manual_seed(0)
     checkpoint.save(tmp_path / "vae", "vae", tiny(), arrays(VAE(tiny())))
-    return write_cache(tmp_path / "cache", write_track), tmp_path / "vae", tmp_path / "out"
+    return write_cache(tmp_path / "cache", write_moody), tmp_path / "vae", tmp_path / "out"
+
+
+def write_moody(folder, generator):
+    """A track in which two moods are due."""
+    write_track(folder, generator)
+    path = folder / "truth.npz"
+    emotion = np.where(np.arange(FRAMES) < FRAMES // 2, "happy", "sad")
+    np.savez(path, **(dict(np.load(path)) | {"emotion": emotion}))
 
 
 def test_every_variant_is_trained_without_its_part_and_measured_once(places, monkeypatch):
@@ -57,11 +66,12 @@ def test_every_variant_is_trained_without_its_part_and_measured_once(places, mon
         assert settings["window_blocks"] == variant.window_blocks
         assert settings["user_dropout"] == (0.1 if variant.listens else 1.0)
         assert settings["loop"]["seed"] == 1
+        assert (trained.folder / "listen").exists() == variant.listens
     full, other_seed = found["variants"][FULL]
     assert full != other_seed and "mouth_r" in full and "static_face" in found["others"]
     assert (out / "ablation.png").exists() and "without SDCM" in (out / "ablation.md").read_text()
 
-    for module in (stage1, stage2):
+    for module in (stage1, listen, stage2):
         monkeypatch.setattr(module, "train", lambda *_: pytest.fail("trained again"))
     again = json.loads((out / "ablation.json").read_text())
     ablate.main(cache, vae, out, out.parent / "settings.json", None, 1)

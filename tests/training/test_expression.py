@@ -8,7 +8,7 @@ from tests.cache import save_track, write_cache
 from tests.sizes import tiny
 from training import expression
 from training.data import Track, tracks
-from training.expression import expression_report, fit_expression, labels_of
+from training.expression import Labels, expression_report, fit_expression, labels_of
 from visavis.nn.echo import Echo
 
 CONFIG = tiny()
@@ -42,6 +42,16 @@ def pool(tmp_path_factory):
 
 def test_labels_are_what_is_due_and_what_is_reacted_to(pool):
     assert labels_of(pool) == ["cause:joke", "emotion:happy", "emotion:sad"]
+
+
+def test_labels_have_mean_0_and_unit_variance_where_they_were_found(pool):
+    labels = Labels.among(pool)
+    values = np.concatenate([labels.of(track, range(0, FRAMES, 5)) for track in pool])
+    assert labels.names == ("cause:joke", "emotion:happy", "emotion:sad")
+    np.testing.assert_allclose(values.mean(0), 0, atol=1e-6)
+    np.testing.assert_allclose(values.std(0), 1, atol=1e-6)
+    first, later = labels.of(pool[0], [0, 30])  # happy and a joke; sad
+    assert (first[:2] > 0).all() and first[2] < 0 < later[2]
 
 
 def test_an_error_in_what_is_shown_counts_more_than_another(pool):

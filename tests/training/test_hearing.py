@@ -6,7 +6,7 @@ import torch
 
 from tests.sizes import tiny
 from training.data import Track
-from training.hearing import hear, heard_blocks
+from training.hearing import Hindrance, hear, heard_blocks
 from visavis.contract import lcu_state
 from visavis.nn.echo import Echo
 
@@ -92,3 +92,26 @@ def test_a_window_may_begin_before_the_conversation(echo, users):
     with torch.no_grad():
         heard = hear(echo, users, heard_blocks(echo, 1, window_blocks=4), 1)
     assert heard.isfinite().all()
+
+
+def test_what_is_withheld_or_drowned_in_noise_is_not_heard(echo, users):
+    """Two people who do different things are told apart by what is left of them."""
+
+    def apart(**changes):
+        torch.manual_seed(1)
+        left = Hindrance(
+            **{"voice_dropout": 1.0, "face_dropout": 1.0, "voice_noise": 0.0} | changes
+        )
+        heard = hear(echo, users, range(BLOCKS), 1, hindrance=left)
+        return float((heard[0] - heard[1]).detach().abs().max())
+
+    assert apart() < 1e-5
+    assert apart(face_dropout=0.0) > 1e-3 and apart(voice_dropout=0.0) > 1e-3
+
+
+def test_noise_is_as_large_as_is_said():
+    torch.manual_seed(0)
+    voice, face = torch.randn(4, 50, 64), 3 * torch.randn(4, 50, 8, 4, 4)
+    rough = Hindrance(voice_noise=1.0, face_noise=0.5).roughen(voice, face)
+    assert float((rough[0] - voice).std()) == pytest.approx(1.0, rel=0.05)
+    assert float((rough[1] - face).std()) == pytest.approx(1.5, rel=0.05)

@@ -21,8 +21,9 @@ class LCUEncoder(nn.Module):
         user_valid: (B, 2) float32, whether voice and face are there.
         block_index: (B, 1) int64, counted from the start of the conversation.
         audio_scan_state, video_scan_state: (B, heads, D/heads, N) float32.
+        user_reference_latents: (B, C, h, w) float32.
         memory: (B, M, D) float32. memory_summary: (B, D) float32.
-    Returns user_tokens (B, F, K, D) and the four states in the same order.
+    Returns user_tokens (B, F, K, D) and the five states in the same order.
     """
 
     def __init__(self, config: EchoConfig):
@@ -44,19 +45,21 @@ class LCUEncoder(nn.Module):
         block_index: Tensor,
         audio_scan_state: Tensor,
         video_scan_state: Tensor,
+        user_reference_latents: Tensor,
         memory: Tensor,
         memory_summary: Tensor,
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-        perceived, audio_scan_state, video_scan_state = self.perception(
+    ) -> tuple[Tensor, ...]:
+        perceived, *carried = self.perception(
             user_audio_features[:, -self.block_frames :],
             user_latents,
             user_valid[:, None],
             audio_scan_state,
             video_scan_state,
+            user_reference_latents,
         )
         memory, memory_summary = self.context_memory(perceived, memory, memory_summary, block_index)
         user_tokens = self.understand(perceived, memory, memory_summary)
-        return user_tokens, audio_scan_state, video_scan_state, memory, memory_summary
+        return user_tokens, *carried, memory, memory_summary
 
     def understand(self, perceived: Tensor, memory: Tensor, memory_summary: Tensor) -> Tensor:
         """f_pu (B, F, K, D) of a block's P_usr and of what is remembered, the block included."""

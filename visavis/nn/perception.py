@@ -8,8 +8,12 @@ see the whole conversation at a constant cost a block.
 
 F_gm gates the scan by the raw features (the skip in Fig. 2); F_int lets face and voice modulate
 each other. "Mask" is not defined in the paper: here it weighs tokens by the face's place in the
-crop. Without LPE (`EchoConfig.without`) nothing is scanned: what is left, a projection of each
-frame by itself, feeds the memory of `visavis.nn.understanding` alone.
+crop. Ours too is that a face is seen as its change since it was first seen. Who somebody is shows
+more in latents than what they do: without the difference, a network soon knows its few dozen people
+by their looks, and sees nothing in a stranger's smile.
+
+Without LPE (`EchoConfig.without`) nothing is scanned: what is left, a projection of each frame by
+itself, feeds the memory of `visavis.nn.understanding` alone.
 
 Legend: B batch, F frames, G video tokens a side, K tokens a frame, D width.
 """
@@ -28,6 +32,12 @@ def serpentine_order(grid: int) -> list[int]:
     """Token indices of a grid, row by row, every other row backwards, so neighbours stay so."""
     rows = [[row * grid + column for column in range(grid)] for row in range(grid)]
     return [index for n, row in enumerate(rows) for index in (row if n % 2 == 0 else row[::-1])]
+
+
+def first_seen(reference: Tensor, latents: Tensor, valid: Tensor) -> Tensor:
+    """The reference (B, C, h, w); where there is none yet, a face (B, C, h, w) if valid (B,)."""
+    seen = reference.abs().amax((1, 2, 3), keepdim=True) > 0
+    return torch.where(seen, reference, valid[:, None, None, None] * latents)
 
 
 class AudioScan(nn.Module):
@@ -53,7 +63,11 @@ class AudioScan(nn.Module):
 
 
 class VideoScan(nn.Module):
-    """M_v over the user's face: (B, F, C, h, w) -> (B, F, G², D)."""
+    """M_v over the change of the user's face: (B, F, C, h, w) -> (B, F, G², D).
+
+    Each place has a projection of its own, as a mouth does not say what a cheek says, and tokens
+    are averaged over quadrants in the end.
+    """
 
     order: Tensor
     inverse: Tensor
@@ -64,8 +78,9 @@ class VideoScan(nn.Module):
         lcu = config.lcu
         self.scans = "perception" not in config.without
         self.patch = config.latent_size // lcu.video_grid
-        self.project = nn.Linear(config.latent_channels * self.patch**2, lcu.width)
-        self.position = nn.Parameter(torch.randn(lcu.video_grid**2, lcu.width) * 0.02)
+        places, values = lcu.video_grid**2, config.latent_channels * self.patch**2
+        self.project = nn.Parameter(torch.randn(places, values, lcu.width) * values**-0.5)
+        self.position = nn.Parameter(torch.randn(places, lcu.width) * 0.02)
         self.absent = nn.Parameter(torch.zeros(lcu.width))
         self.scan = SelectiveScan(lcu.width, lcu.heads, lcu.scan_state)
         order = torch.tensor(serpentine_order(lcu.video_grid))
@@ -78,11 +93,11 @@ class VideoScan(nn.Module):
         weight = 0.2 + 0.8 * torch.exp(-0.5 * distance)
         self.register_buffer("face_weight", weight.flatten()[:, None], persistent=False)
 
-    def forward(self, latents: Tensor, valid: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
-        batch, frames = latents.shape[:2]
-        patches = F.pixel_unshuffle(latents.flatten(0, 1), self.patch)  # (B·F, C·p², G, G)
-        tokens = self.project(patches.flatten(2).transpose(1, 2))  # (B·F, G², D)
-        tokens = (tokens + self.position) * self.face_weight
+    def forward(self, change: Tensor, valid: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        batch, frames = change.shape[:2]
+        patches = F.pixel_unshuffle(change.flatten(0, 1), self.patch)  # (B·F, C·p², G, G)
+        tokens = patches.flatten(2).permute(2, 0, 1) @ self.project  # (G², B·F, D)
+        tokens = (tokens.transpose(0, 1) + self.position) * self.face_weight
         tokens = tokens.unflatten(0, (batch, frames))
         tokens = valid[..., None] * tokens + (1 - valid[..., None]) * self.absent
         if not self.scans:
@@ -94,7 +109,7 @@ class VideoScan(nn.Module):
 
 
 class Perception(nn.Module):
-    """LPE: the user's voice and face -> P_usr (B, F, K, D) and the scans' states.
+    """LPE: the user's voice and face -> P_usr (B, F, K, D), the scans' states and the reference.
 
     F is a block's frames or any number of blocks'.
 
@@ -102,6 +117,7 @@ class Perception(nn.Module):
         audio_features: (B, F, D_audio) float32. latents: (B, F, C, h, w) float32.
         valid: (B, F or 1, 2) float32, whether voice and face are there.
         audio_state, video_state: (B, heads, D/heads, N) float32.
+        reference: (B, C, h, w) float32, the user's face as it was first seen; 0 until then.
     """
 
     def __init__(self, config: EchoConfig):
@@ -122,14 +138,17 @@ class Perception(nn.Module):
         valid: Tensor,
         audio_state: Tensor,
         video_state: Tensor,
-    ) -> tuple[Tensor, Tensor, Tensor]:
+        reference: Tensor,
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         voice, audio_state = self.audio_scan(audio_features, valid[..., :1], audio_state)
-        face, video_state = self.video_scan(latents, valid[..., 1:], video_state)
+        reference = first_seen(reference, latents[:, 0], valid[:, 0, 1])
+        change = latents - reference[:, None]
+        face, video_state = self.video_scan(change, valid[..., 1:], video_state)
         quadrants = self._quadrants(face)  # (B, F, 4, D)
         scale, shift = self.modulation(voice)[:, :, None].chunk(2, dim=-1)
         quadrants = self.to_tokens(self.norm(quadrants)) * (1 + scale) + shift  # F_int
         perceived = torch.cat([voice[:, :, None], quadrants], dim=2)
-        return perceived + self.kind, audio_state, video_state
+        return perceived + self.kind, audio_state, video_state, reference
 
     def _quadrants(self, face: Tensor) -> Tensor:
         half = self.grid // 2
