@@ -23,6 +23,7 @@ them found.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache, partial
@@ -45,7 +46,6 @@ from training.measures.reactions import reach_figures
 from training.measures.row import motion_matrix
 from training.measures.system import System, portraits
 from training.rollout import RolloutConfig, rollout
-from training.whole import whole
 from training.workers import done, limit_threads
 from visavis import config as configs
 from visavis.config import FRAME_RATE_HZ, SIZES, EchoConfig
@@ -220,8 +220,10 @@ def kept(path: Path, measured: Callable[[], RowT]) -> RowT:
     """What was measured once and is kept in `path`, whole or not at all."""
     if not path.exists():
         found = measured()
-        with whole(path) as partial_path:
-            partial_path.write_text(json.dumps(found, indent=2) + "\n")
+        # Not `whole`: processes that do a seed each may measure the same baselines at once.
+        partial_path = path.with_suffix(f".{os.getpid()}")
+        partial_path.write_text(json.dumps(found, indent=2) + "\n")
+        partial_path.rename(path)
     return json.loads(path.read_text())
 
 

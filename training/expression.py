@@ -68,6 +68,11 @@ class Labels:
         kept = tuple(name for name, does in zip(names, varies, strict=True) if does)
         return cls(kept, values.mean(0)[varies], values.std(0)[varies])
 
+    @property
+    def scale(self) -> float:
+        """The root mean square of all spreads."""
+        return float(np.sqrt(np.mean(self.spread**2)))
+
     def of(self, track: Track, frames: Sequence[int]) -> np.ndarray:
         """(n, K) float32 of some frames of a track."""
         return (shown(track, self.names, frames) - self.mean) / self.spread

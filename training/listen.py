@@ -30,7 +30,7 @@ import typer
 from torch import Tensor
 
 from training.data import Track, tracks
-from training.expression import Labels, labels_of
+from training.expression import Labels, labels_of, shown
 from training.hearing import Hindrance, hear, heard_blocks
 from training.latents import cache_latents
 from training.loop import Loop, LoopConfig
@@ -76,8 +76,8 @@ def due_in(labels: Labels, people: Sequence[Track], blocks: range, block_frames:
     squared error is a Brier score, 1 for a guess of the mean.
     """
     frames = [block * block_frames + block_frames // 2 for block in blocks]
-    due = np.stack([labels.of(person, frames) for person in people])
-    return torch.from_numpy(due * labels.spread / np.sqrt(np.mean(labels.spread**2)))
+    due = np.stack([shown(person, labels.names, frames) for person in people])
+    return torch.from_numpy((due - labels.mean) / np.float32(labels.scale))
 
 
 def draw_conversations(pool: Sequence[Track], settings: Listening) -> tuple[list[Track], int]:
@@ -133,7 +133,7 @@ def report(
     figures = {"due_r": float(r.nanmean())}
     emotions = [n for n, name in enumerate(labels.names) if name.startswith("emotion:")]
     if len(emotions) > 1:
-        mean = torch.from_numpy(labels.mean / np.sqrt(np.mean(labels.spread**2)))
+        mean = torch.from_numpy(labels.mean) / labels.scale
         asked, told = ((x + mean)[:, emotions].argmax(1) for x in (found, true))
         figures["due_emotion"] = float((asked == told).float().mean())
     return figures
