@@ -46,6 +46,7 @@ PASSES = {
     "audio_encoder": 2,
     "vae_encoder": 1,
     "lcu_encoder": 1,
+    "motion_prior": 1,
     "vae_decoder": 1,
 }
 

@@ -20,7 +20,7 @@ from visavis.nn.vae import VAE, VAEDecoder, VAEEncoder
 
 
 def served_networks(audio_encoder: AudioEncoder, vae: VAE, echo: Echo) -> dict[str, nn.Module]:
-    """The seven served networks by the name of their model."""
+    """The eight served networks by the name of their model."""
     return {
         "audio_encoder": audio_encoder,
         "vae_encoder": VAEEncoder(vae),
@@ -28,6 +28,7 @@ def served_networks(audio_encoder: AudioEncoder, vae: VAE, echo: Echo) -> dict[s
         "reference_encoder": echo.reference_encoder,
         "affect_encoder": echo.affect_encoder,
         "lcu_encoder": echo.lcu_encoder,
+        "motion_prior": echo.motion_prior,
         "sdcm_denoiser": echo.sdcm_denoiser,
     }
 
@@ -57,6 +58,8 @@ def random_networks(config: EchoConfig, seed: int = 0) -> dict[str, nn.Module]:
     for parameter in echo.parameters():
         if not parameter.any():  # zero at the start of training: would hide half of the graph
             nn.init.normal_(parameter, std=0.02)
+    for parameter in echo.motion_prior.parameters():  # of few draws, none shows a small change
+        nn.init.normal_(parameter, std=0.2)
     return {
         name: module.eval()
         for name, module in served_networks(AudioEncoder(config.audio), VAE(config), echo).items()

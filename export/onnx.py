@@ -38,6 +38,8 @@ def example(spec: TensorSpec, batch: int, seed: int = 0, length: int = 2) -> tor
         return torch.from_numpy(generator.integers(0, 256, shape, np.uint8))
     if spec.dtype in ("INT64", "INT32"):
         return torch.from_numpy(generator.integers(0, 50, shape).astype(spec.numpy_dtype))
+    if spec.name == "motion_noise":
+        return torch.from_numpy(generator.standard_exponential(shape, np.float32))
     if spec.name in ("timestep", "condition_mask", "user_valid", "region_centers", "region_masks"):
         return torch.from_numpy(generator.uniform(0.2, 1.0, shape).astype(np.float32))
     return torch.from_numpy(generator.standard_normal(shape).astype(np.float32))

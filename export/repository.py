@@ -65,6 +65,7 @@ ENSEMBLES = {
         ),
         Step("vae_encoder", {"images": "user_video"}, {"image_latents": "user_latents"}),
         Step("lcu_encoder"),
+        Step("motion_prior"),
         Step("sdcm_sampler"),
         Step("vae_decoder"),
     ),

@@ -13,6 +13,7 @@ from visavis.config import (
     DenoiserConfig,
     EchoConfig,
     LCUConfig,
+    MotionConfig,
     VAEConfig,
 )
 
@@ -50,6 +51,7 @@ def tiny() -> EchoConfig:
             reference_tokens=4,
             gate_groups=4,
         ),
+        motion=MotionConfig(width=32, pose_codes=64, lids_codes=16, gaze_codes=4),
     )
 
 

@@ -54,23 +54,32 @@ from visavis.nn.echo import load_echo, load_vae
 RowT = TypeVar("RowT")
 
 
+NOT_ECHO = ("motion",)
+TALKING_PARTS = (*NOT_ECHO, "decoupling")  # that stage 1 knows
+
+
 @dataclass(frozen=True)
 class Variant:
     """What is left out."""
 
-    without: tuple[str, ...] = ()
+    without: tuple[str, ...] = NOT_ECHO
     window_blocks: int | None = None  # of the past that are heard
     listens: bool = True
 
 
+def leaving_out(part: str) -> Variant:
+    """ECHO without one of its parts."""
+    return Variant((*NOT_ECHO, part))
+
+
 VARIANTS: Mapping[str, Variant] = {
     FULL: Variant(),
-    "without LPE": Variant(("perception",)),
-    "without HBCU": Variant(("understanding",)),
-    "without LAU": Variant(("affect",)),
-    "without SDCM": Variant(("decoupling",)),
+    "without LPE": leaving_out("perception"),
+    "without HBCU": leaving_out("understanding"),
+    "without LAU": leaving_out("affect"),
+    "without SDCM": leaving_out("decoupling"),
     "2 s window": Variant(window_blocks=10),
-    "audio only": Variant(("affect",), listens=False),
+    "audio only": Variant((*NOT_ECHO, "affect"), listens=False),
 }
 
 
@@ -81,6 +90,8 @@ class Ablation:
     seeds: int = 3
     seconds: float = 40.0  # of each held-out track that are measured
     num_steps: int = 4
+    audio_guidance_scale: float = 1.0
+    user_guidance_scale: float = 1.0
     stage1: stage1.Stage1Training = field(
         default_factory=lambda: stage1.Stage1Training(size="femto")
     )
@@ -151,6 +162,8 @@ class Run:
         return RolloutConfig(
             blocks=blocks,
             num_steps=settings.num_steps,
+            audio_guidance_scale=settings.audio_guidance_scale,
+            user_guidance_scale=settings.user_guidance_scale,
             with_user=variant.listens,
             window_blocks=variant.window_blocks,
         )
@@ -161,7 +174,7 @@ def train_to_talk(lab: Laboratory, run: Run) -> None:
     settings = lab.settings.stage1
     first = replace(
         settings,
-        without=tuple(part for part in run.variant.without if part == "decoupling"),
+        without=tuple(part for part in run.variant.without if part in TALKING_PARTS),
         loop=replace(settings.loop, seed=run.seed),
     )
     if not (run.first_stage / "checkpoint" / "manifest.json").exists():

@@ -19,7 +19,7 @@ from visavis.config import EchoConfig
 
 # Aligned crops put the mouth and the face here; rows lip and face, columns x and y.
 ALIGNED_CENTERS = ((0.50, 0.68), (0.50, 0.53))
-STRAYS = 24  # times of which a stray is one
+STRAYS = 24  # times of which a stray is the one with the head held most alike
 STRAY_APART = 15  # blocks between, at least: expressions last for seconds
 
 
@@ -50,6 +50,7 @@ class BlockBatch:
     previous_latents: Tensor  # (B, P, C, h, w)
     reference_latents: Tensor  # (B, C, h, w)
     avatar_audio_features: Tensor  # (B, A, D)
+    motion: Tensor  # (B, F, M), from the portrait on
     speaking: Tensor  # (B, F), 1 where the avatar's voice is heard
     word_ids: Tensor  # (B, W) int64
 
@@ -103,11 +104,13 @@ def draw_reference(track: Track) -> int:
     return int(torch.randint(len(track.latents), ()))
 
 
-def stray(place: Place, block_frames: int) -> Place:
-    """Another time of the track: of some that are drawn, that with the head held most alike."""
+def stray(place: Place, block_frames: int, *, alike: bool) -> Place:
+    """Another time of the track; if `alike`, one with the head held much as it is then."""
     pose, blocks = place.track.truth["pose"], place.track.blocks
     apart = min(STRAY_APART, blocks // 3)
-    drawn = (place.block + torch.randint(apart, blocks - apart + 1, (STRAYS,)).numpy()) % blocks
+    drawn = (
+        place.block + torch.randint(apart, blocks - apart + 1, (STRAYS if alike else 1,)).numpy()
+    ) % blocks
     last = [max(0, block * block_frames - 1) for block in (place.block, *drawn)]
     turned = np.abs(pose[last[1:]] - pose[last[0]]).sum(axis=1)
     return replace(place, block=int(drawn[turned.argmin()]))
@@ -124,5 +127,6 @@ def _block_of(place: Place, config: EchoConfig) -> dict[str, np.ndarray]:
         "previous_latents": np.stack(before),
         "reference_latents": reference,
         "avatar_audio_features": track.avatar_features[place.block],
+        "motion": track.motion[first : first + frames] - track.motion[place.reference_frame],
         "speaking": track.truth["speaking"][first : first + frames],
     }

@@ -7,9 +7,9 @@ al., 2025, arXiv 2506.08009), another part is noisy, and another is the portrait
 
 A network that always sees a true face before its block also learns to go on with that face and to
 ask neither voice nor words what it is due to show; on its own it then shows nothing. So another
-part has gone astray: it is of another moment, with the head held alike but maybe another
-expression, and the network must find its way back to what is due (the copycat problem of imitation:
-de Haan et al., 2019, arXiv 1905.11979).
+part has gone astray: it is of another moment, maybe with another expression, and the network must
+find its way back to what is due (the copycat problem of imitation: de Haan et al., 2019, arXiv
+1905.11979). The head is held elsewhere, too, unless the network is not told where it is to be.
 
 Legend: B batch, F frames, P previous frames, C h w latents.
 """
@@ -57,7 +57,8 @@ def previous_latents(
     lost = [n for n in others if torch.rand(()) < config.stray_share]
     given = true.clone()
     if lost:
-        strays = [stray(places[n], echo.config.block_frames) for n in lost]
+        alike = "motion" in echo.config.without  # else it is told how to turn back
+        strays = [stray(places[n], echo.config.block_frames, alike=alike) for n in lost]
         given[lost] = batch_of(strays, echo.config, echo.device).previous_latents
     strayed = (given - true)[:, -1]
     given = roughen(given, batch.reference_latents, config)

@@ -42,6 +42,7 @@ from training.whisper import load_encoder
 from training.whole import whole
 from visavis.affect import Turn
 from visavis.config import FRAME_RATE_HZ, SAMPLES_PER_FRAME, SIZES, EchoConfig
+from visavis.motion import NAMES
 from visavis.nn.audio_encoder import AudioEncoder
 
 PEOPLE = ("a", "b")
@@ -90,6 +91,13 @@ class Track:
     def truth(self) -> dict[str, np.ndarray]:
         """The corpus's truth for this person."""
         return dict(np.load(self.folder / "truth.npz", allow_pickle=False))
+
+    @cached_property
+    def motion(self) -> np.ndarray:
+        """(T, M) float32, see `visavis.motion`; what is not known of the eyes is 0."""
+        pose = self.truth["pose"]
+        eyes = self.truth.get("eyes", np.zeros((len(pose), len(NAMES) - pose.shape[1])))
+        return np.concatenate([pose, eyes], axis=1).astype(np.float32)
 
     @cached_property
     def turns(self) -> tuple[Turn, ...]:
@@ -192,11 +200,13 @@ def truth_of(truth: Mapping[str, np.ndarray], person: str) -> dict[str, np.ndarr
     """What is known of one person, a frame each, and the transcript of both.
 
     `aperture` (T,), `speaking` (T,) and `pose` (T, 3); `emotion` (T,) str, what is due to them;
-    `transcript` () str, see `transcript`; of a rendered corpus also `phoneme` (T,) str, empty in
-    silence, `cause` (T,) str of their reaction, empty without one, and `context_frame` (T,) int32,
-    when that happened which sways it, or -1.
+    `transcript` () str, see `transcript`; of a rendered corpus also `eyes` (T, 3), see `eyes`,
+    `phoneme` (T,) str, empty in silence, `cause` (T,) str of their reaction, empty without one, and
+    `context_frame` (T,) int32, when that happened which sways it, or -1.
     """
     known = {name: truth[f"{person}_{name}"] for name in ("aperture", "speaking", "pose")}
+    if "curve_names" in truth:
+        known["eyes"] = eyes(truth[f"{person}_curves"], truth["curve_names"])
     turns = json.loads(str(truth["transcript"])) if "transcript" in truth else []
     frames = len(known["aperture"])
     roles = {other: "avatar" if other == person else "user" for other in PEOPLE}
@@ -205,6 +215,20 @@ def truth_of(truth: Mapping[str, np.ndarray], person: str) -> dict[str, np.ndarr
         known |= {name: named(truth, person, name) for name in NAMED}
         return known | {"context_frame": truth[f"{person}_context_frame"]}
     return known | {"emotion": due_emotions(turns, person, frames)}
+
+
+def eyes(curves: np.ndarray, names: np.ndarray) -> np.ndarray:
+    """(T, 3) float32 of ARKit's curves (T, 52): lids, and gaze to the left and up."""
+    column: dict[str, np.ndarray] = {str(name): curves[:, n] for n, name in enumerate(names)}
+    lids = (column["eyeBlinkLeft"] + column["eyeBlinkRight"]) / 2
+    left, right = (
+        (column[f"eyeLook{a}Left"] + column[f"eyeLook{b}Right"]) / 2
+        for a, b in (("Out", "In"), ("In", "Out"))
+    )
+    up, down = (
+        (column[f"eyeLook{way}Left"] + column[f"eyeLook{way}Right"]) / 2 for way in ("Up", "Down")
+    )
+    return np.stack([lids, left - right, up - down], axis=1).astype(np.float32)
 
 
 def transcript(

@@ -44,6 +44,7 @@ def denoise(
         batch.avatar_audio_features,
         conditions.user_tokens,
         fixed_masks(echo, len(x_t)),
+        batch.motion,
     )
     return prediction.float()
 

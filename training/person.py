@@ -18,7 +18,7 @@ from visavis_client.face import FaceFinder, FaceTrack
 from training.corpus.prepare.mesh import head_pose
 from training.corpus.prepare.speech import active_frames, voice_activity
 from training.data import audio_windows, block_features
-from training.measures.motion import apertures, landmarks
+from training.measures.motion import apertures, landmarks, lids
 from training.whisper import load_encoder
 from visavis.config import SAMPLES_PER_FRAME, EchoConfig
 from visavis.nn.audio_encoder import AudioEncoder
@@ -88,5 +88,8 @@ def save_track(
         aperture=np.where(known, opening, opening[known].mean()).astype(np.float32),
         speaking=active_frames(voice_activity(voice), len(frames)),
         pose=head_pose(points / frames.shape[1]),
+        eyes=np.stack(
+            [lids(points), *np.zeros((2, len(frames)))], axis=1
+        ),  # no gaze without irises
         emotion=np.full(len(frames), "neutral"),
     )

@@ -84,6 +84,11 @@ class Repeated(Track):
         return {key: self._tiled(x, self.block_frames) for key, x in known.items() if x.ndim}
 
     @cached_property
+    def motion(self) -> Tiled:
+        """(T, M) float32."""
+        return self._tiled(self.once.motion, self.block_frames)
+
+    @cached_property
     def turns(self) -> tuple[Turn, ...]:
         """Who said what from when on, again and again."""
         passes = ceil(self.length_blocks / self.pass_blocks)

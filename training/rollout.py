@@ -20,6 +20,7 @@ from training.data import Track
 from training.hearing import hear, heard_blocks
 from visavis.config import EchoConfig
 from visavis.guidance import ConditionMask, Predict, guided
+from visavis.motion import NAMES
 from visavis.nn.echo import Echo
 from visavis.region import region_masks
 from visavis.sampler import context, sample
@@ -96,7 +97,9 @@ def rolled_blocks(
     condition = torch.tensor([1.0, float(settings.with_user)], device=device)
     num_steps = config.sampling.num_steps if settings.num_steps is None else settings.num_steps
     heard = user_tokens(echo, users, settings)
-    for block, noise in enumerate(block_noise(config, batch, settings.blocks, settings.seed)):
+    motion = reference.new_zeros(batch, config.block_frames, len(NAMES))
+    drawn = block_noise(config, batch, settings.blocks, settings.seed)
+    for block, (noise, motion_noise) in enumerate(drawn):
         if settings.with_user:
             places = [
                 Place(track, block, 0, settings.told, settings.window_blocks) for track in voices
@@ -106,8 +109,10 @@ def rolled_blocks(
         else:
             affect = reference.new_zeros(batch, config.affect.tokens, config.affect.width)
         features = stack([track.avatar_features[block] for track in voices]).to(device)
+        listened = heard[:, block]
+        motion = echo.motion_prior(motion_noise.to(device), motion, features, listened, affect)
         predict = conditional(
-            echo, condition, reference, previous, tokens, affect, features, heard[:, block], masks
+            echo, condition, reference, previous, tokens, affect, features, listened, masks, motion
         )
         denoise = guided(predict, settings.audio_guidance_scale, settings.user_guidance_scale)
         latents = sample(denoise, noise.to(device), timesteps(num_steps))
@@ -117,11 +122,16 @@ def rolled_blocks(
         )
 
 
-def block_noise(config: EchoConfig, batch: int, blocks: int, seed: int) -> Iterator[Tensor]:
-    """The noise (B, F, C, h, w) that each block begins with."""
+def block_noise(
+    config: EchoConfig, batch: int, blocks: int, seed: int
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """The noise that each block begins with, (B, F, C, h, w), and its motion's, (B, N)."""
     generator = torch.Generator().manual_seed(seed)
     for _ in range(blocks):
-        yield torch.randn(batch, config.block_frames, *config.latent_shape, generator=generator)
+        yield (
+            torch.randn(batch, config.block_frames, *config.latent_shape, generator=generator),
+            torch.empty(batch, config.motion.noise_width).exponential_(generator=generator),
+        )
 
 
 def user_tokens(echo: Echo, users: Sequence[Track], settings: RolloutConfig) -> Tensor:

@@ -87,7 +87,7 @@ def predictions(echo: Echo, tracks: Sequence[Track]) -> Iterator[Tensor]:
     config, blocks = echo.config, min(track.blocks for track in tracks)
     heard = hear(echo, [track.user for track in tracks], range(blocks), blocks)
     made: Tensor | None = None
-    for block, noise in enumerate(block_noise(config, len(tracks), blocks, seed=0)):
+    for block, (noise, _) in enumerate(block_noise(config, len(tracks), blocks, seed=0)):
         places = [Place(track, block, portraits(track)[block]) for track in tracks]
         batch = batch_of(places, config, echo.device)
         present = heard.new_ones(len(tracks), 2)

@@ -10,9 +10,9 @@ very small Kullback-Leibler term keeps latents bounded.
 A part of the latents is decoded with noise on it: what a denoiser predicts is never exact, and a
 decoder that has only seen exact latents turns a small error into another mouth (Yang et al., 2025,
 arXiv 2507.15856, find that a tokenizer that learns to denoise makes better latents for diffusion).
-Once a denoiser is trained, `--echo` and `decoder_only` teach the decoder to paint the mouths and
-eyes that it predicts. Details alone: whole heads are rarely predicted where they are, and such
-pairs teach it to blur.
+Once a denoiser is trained, `--echo` and `decoder_only` teach the decoder to paint what it predicts:
+mouths and eyes, compared where they fit best, and whole heads, which are where they should be since
+the denoiser is told how they move (`visavis.motion`).
 """
 
 from __future__ import annotations
@@ -69,7 +69,8 @@ class VAETraining:
     noisy_share: float = 0.5  # in this part of the batch
     augment: float = 0.5  # share of pictures that are moved, and of those that are recoloured
     decoder_only: bool = False  # leaves latents as they are, and all that was trained on them
-    predicted_details: int = 12  # of a network, if there is one
+    predicted: int = 2  # whole pictures of a network, if there is one,
+    predicted_details: int = 12  # and details
     report_every: int = 500
     loop: LoopConfig = field(default_factory=lambda: LoopConfig(steps=20000, learning_rate=1e-3))
 
@@ -264,7 +265,20 @@ def pairs_of(frames: np.ndarray) -> Tensor:
 def predicted_losses(
     vae: VAE, talks: Talks, weights: Weights, settings: VAETraining
 ) -> dict[str, Tensor]:
-    """The losses of mouths and eyes that a network predicted, compared where they fit best."""
+    """The losses of what a network predicted, in `predicted` all of them."""
+    near = predicted_detail_losses(vae, talks, weights, settings)
+    pairs, latents = talks.draw(settings.predicted)
+    seen, device = pairs_of(pairs), weights.whole.device
+    known = torch.from_numpy(latents).movedim(-1, 2).to(device)
+    painted, _ = reconstruct(vae, seen.to(device), settings, known)
+    whole = painting_loss(painted, seen[:, 1].to(device), weights.whole, settings)
+    return near | {"predicted": near["predicted"] + whole}
+
+
+def predicted_detail_losses(
+    vae: VAE, talks: Talks, weights: Weights, settings: VAETraining
+) -> dict[str, Tensor]:
+    """The losses of predicted mouths and eyes, compared where they fit best."""
     side, device = weights.detail.shape[-1], weights.detail.device
     pairs, latents = talks.draw(settings.predicted_details)
     size, step = pairs.shape[2], pairs.shape[2] // latents.shape[2]

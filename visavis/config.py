@@ -105,10 +105,34 @@ class DenoiserConfig:
     audio_lookback_frames: int = 2
 
 
-# What can be left out of ECHO, to see what it is good for (the rows of its ablation table):
+@dataclass(frozen=True)
+class MotionConfig:
+    """What draws a head's motion (see `visavis.nn.motion_prior`)."""
+
+    width: int = 128
+    pose_codes: int = 256
+    lids_codes: int = 16
+    gaze_codes: int = 64
+    voice_width: int = 2  # numbers a frame that pass of the avatar's voice,
+    user_width: int = 4  # of the user,
+    feeling_width: int = 4  # and of c_emo, a block
+
+    @property
+    def codes(self) -> dict[str, int]:
+        """How many motions of a block are known, of each group of `visavis.motion`."""
+        return {"pose": self.pose_codes, "lids": self.lids_codes, "gaze": self.gaze_codes}
+
+    @property
+    def noise_width(self) -> int:
+        """Numbers of noise a block."""
+        return sum(self.codes.values())
+
+
+# What can be left out, to see what it is good for. Of ECHO, the rows of its ablation table:
 # Low-level Perception Encoding, High-level Behaviour-grounded Context Understanding, and
-# Linguistic-driven Affective Understanding of the LCU, and the decoupling of SDCM.
-PARTS = ("perception", "understanding", "affect", "decoupling")
+# Linguistic-driven Affective Understanding of the LCU, and the decoupling of SDCM. And what ECHO
+# does not have: the motion that is drawn and told to the denoiser.
+PARTS = ("perception", "understanding", "affect", "decoupling", "motion")
 
 
 @dataclass(frozen=True)
@@ -139,6 +163,7 @@ class EchoConfig:
     lcu: LCUConfig = field(default_factory=LCUConfig)
     affect: AffectConfig = field(default_factory=AffectConfig)
     denoiser: DenoiserConfig = field(default_factory=DenoiserConfig)
+    motion: MotionConfig = field(default_factory=MotionConfig)
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
 
     def __post_init__(self) -> None:

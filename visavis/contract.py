@@ -12,9 +12,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from visavis import motion as motions
 from visavis.config import EchoConfig
 
-CONTRACT_VERSION = 3
+CONTRACT_VERSION = 4
 
 TRITON_TO_NUMPY: dict[str, type] = {
     "BOOL": np.bool_,
@@ -111,6 +112,10 @@ def contracts(config: EchoConfig) -> dict[str, ModelContract]:
     block_index = TensorSpec("block_index", "INT64", (1,))
     guidance_scale = TensorSpec("guidance_scale", "FP32", (2,))
     num_steps = TensorSpec("num_steps", "INT32", (1,))
+    motion = TensorSpec("motion", "FP32", (frames, len(motions.NAMES)))
+    previous_motion = TensorSpec("previous_motion", "FP32", motion.dims)
+    motion_noise = TensorSpec("motion_noise", "FP32", (config.motion.noise_width,))
+    avatar_audio_features = TensorSpec("avatar_audio_features", "FP32", features)
     state = lcu_state(config)
     next_state = tuple(TensorSpec(f"next_{s.name}", s.dtype, s.dims) for s in state)
     portrait = TensorSpec("portrait", "UINT8", (size, size, 3))
@@ -120,9 +125,10 @@ def contracts(config: EchoConfig) -> dict[str, ModelContract]:
         previous_latents,
         reference_tokens,
         affect_tokens,
-        TensorSpec("avatar_audio_features", "FP32", features),
+        avatar_audio_features,
         user_tokens,
         region_masks,
+        motion,
     )
     models = (
         ModelContract(
@@ -168,6 +174,12 @@ def contracts(config: EchoConfig) -> dict[str, ModelContract]:
             (user_tokens, *next_state),
         ),
         ModelContract(
+            "motion_prior",
+            "onnx",
+            (motion_noise, previous_motion, avatar_audio_features, user_tokens, affect_tokens),
+            (motion,),
+        ),
+        ModelContract(
             "sdcm_denoiser",
             "onnx",
             (
@@ -200,17 +212,19 @@ def contracts(config: EchoConfig) -> dict[str, ModelContract]:
                 user_valid,
                 block_index,
                 noise,
+                motion_noise,
                 num_steps,
                 guidance_scale,
                 portrait,
                 reference_latents,
                 previous_latents,
+                previous_motion,
                 reference_tokens,
                 affect_tokens,
                 region_masks,
                 *state,
             ),
-            (TensorSpec("frames", "UINT8", (frames, size, size, 3)), latents, *next_state),
+            (TensorSpec("frames", "UINT8", (frames, size, size, 3)), latents, motion, *next_state),
         ),
         ModelContract(
             "echo_session",

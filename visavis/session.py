@@ -27,6 +27,7 @@ from visavis.affect import Turn
 from visavis.config import FRAME_RATE_HZ, SAMPLES_PER_FRAME, EchoConfig
 from visavis.contract import lcu_state
 from visavis.messages import Options, SessionError, check_signal
+from visavis.motion import NAMES
 from visavis.sampler import context
 
 MAX_PENDING_FRAMES = 3000  # of one signal, waiting for the others: two minutes
@@ -42,11 +43,11 @@ Affect = Callable[[Sequence[Turn]], np.ndarray]
 class SessionState:
     """Everything that lasts from block to block.
 
-    `carried` holds the inputs of `echo` that do: the portrait and its reference, previous latents,
-    affect tokens and the LCU's states, named as in the contract. `avatar_audio` and `user_audio`
-    (n,) float32 and `user_video` (n, H, W, 3) uint8 start where the next block's windows do.
-    `history` are the turns that were heard, `upcoming` those that start later. `end_frame` is set
-    once the conversation's length is known.
+    `carried` holds the inputs of `echo` that do: the portrait and its reference, previous latents
+    and motion, affect tokens and the LCU's states, named as in the contract. `avatar_audio` and
+    `user_audio` (n,) float32 and `user_video` (n, H, W, 3) uint8 start where the next block's
+    windows do. `history` are the turns that were heard, `upcoming` those that start later.
+    `end_frame` is set once the conversation's length is known.
     """
 
     config: EchoConfig
@@ -103,6 +104,7 @@ def start(
         "portrait": portrait,
         **reference,
         "previous_latents": np.stack([latents] * config.denoiser.previous_frames),
+        "previous_motion": np.zeros((config.block_frames, len(NAMES)), np.float32),
         "affect_tokens": affect_tokens,
         **{spec.name: np.zeros(spec.dims, np.float32) for spec in lcu_state(config)},
     }
@@ -123,7 +125,7 @@ def carried_names(config: EchoConfig) -> tuple[str, ...]:
     """The inputs of `echo` that last from block to block."""
     reference = ("portrait", "reference_latents", "reference_tokens", "region_masks")
     scans = (spec.name for spec in lcu_state(config))
-    return (*reference, "previous_latents", "affect_tokens", *scans)
+    return (*reference, "previous_latents", "previous_motion", "affect_tokens", *scans)
 
 
 def append(
@@ -243,7 +245,7 @@ def step(state: SessionState, block: Block, echo: Echo) -> tuple[SessionState, F
             "user_video": block.user_video,
             "user_valid": block.user_valid,
             "block_index": np.array([block.index], np.int64),
-            "noise": block_noise(config, options.seed, block.index),
+            **block_noise(config, options.seed, block.index),
             "num_steps": np.array([options.num_steps], np.int32),
             "guidance_scale": np.array(scales, np.float32),
             **state.carried,
@@ -257,6 +259,7 @@ def step(state: SessionState, block: Block, echo: Echo) -> tuple[SessionState, F
             config.denoiser.previous_frames,
             config.context_keep,
         ),
+        "previous_motion": outputs["motion"],
         **{spec.name: outputs[f"next_{spec.name}"] for spec in lcu_state(config)},
     }
     samples, window = config.block_frames * SAMPLES_PER_FRAME, config.audio.window_samples
@@ -280,15 +283,23 @@ def advance(
         yield state, frames
 
 
-def block_noise(config: EchoConfig, seed: int, block_index: int) -> np.ndarray:
-    """The noise of one block: (F, C, h, w) float32, the same on every server.
+def block_noise(config: EchoConfig, seed: int, block_index: int) -> dict[str, np.ndarray]:
+    """`noise` (F, C, h, w), normal, and `motion_noise` (N,), exponential, of one block.
 
-    The block is the highest word of Philox's counter: the lowest words count the draws, so blocks
-    never share numbers.
+    Both are float32 and the same on every server.
+
+    The block is the highest word of Philox's counter and which of both the next: the lowest words
+    count the draws, so no two share numbers.
     """
-    bits = np.random.Philox(key=seed, counter=[0, 0, 0, block_index])
+    latents, motion = (
+        np.random.Generator(np.random.Philox(key=seed, counter=[0, 0, which, block_index]))
+        for which in range(2)
+    )
     shape = (config.block_frames, *config.latent_shape)
-    return np.random.Generator(bits).standard_normal(shape, np.float32)
+    return {
+        "noise": latents.standard_normal(shape, np.float32),
+        "motion_noise": motion.standard_exponential(config.motion.noise_width, np.float32),
+    }
 
 
 def _window(signal: np.ndarray, length: int) -> np.ndarray:

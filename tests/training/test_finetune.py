@@ -59,7 +59,7 @@ def test_the_end_of_a_film_is_held_out_with_its_voice(run):
     for track in (train, test):
         assert track.frames.shape[1:] == (128, 128, 3)
         assert track.avatar_features.shape[0] == len(track.frames) // 5
-        assert {"aperture", "speaking", "pose", "emotion"} <= set(track.truth)
+        assert {"aperture", "speaking", "pose", "eyes", "emotion"} <= set(track.truth)
     assert train.truth["speaking"].any() and np.std(train.truth["aperture"]) > 0.001
 
 

@@ -61,6 +61,17 @@ def apertures(points: np.ndarray) -> np.ndarray:
     return np.linalg.norm(points[:, LOWER_LIP] - points[:, UPPER_LIP], axis=-1) / height
 
 
+def lids(points: np.ndarray) -> np.ndarray:
+    """(T,) how far both eyes are closed, in [0, 1] of their usual opening; (T, 468, 2) landmarks
+    without NaN."""
+
+    def between(starts: tuple[int, int], ends: tuple[int, int]) -> np.ndarray:
+        return np.linalg.norm(points[:, list(starts)] - points[:, list(ends)], axis=-1).mean(1)
+
+    opening = between(EYE_TOPS, EYE_BOTTOMS) / between(EYES_OUTER, EYES_INNER)
+    return np.clip(1 - opening / np.median(opening), 0, 1)
+
+
 def motion(points: np.ndarray, portrait: np.ndarray) -> dict[str, np.ndarray] | None:
     """The streams (T, D) of (T, 468, 2) landmarks, less those of a portrait (1, 468, 2).
 

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from visavis.config import EchoConfig
 from visavis.nn.attention import Attention, FeedForward, sinusoidal_embedding
+from visavis.nn.motion_input import MotionInput
 from visavis.nn.residual import ResidualBlock
 from visavis.nn.sdcm import SDCM, EntangledCrossAttention
 
@@ -81,11 +82,11 @@ class DenoiserBlock(nn.Module):
         lip_mask: Tensor,
         face_mask: Tensor,
     ) -> Tensor:
-        """h (B, F, N, D), time (B, 6, D), context (B, R + E, D), the rest as in `SDCM`."""
+        """h (B, F, N, D), time (B, F, 6, D), context (B, R + E, D), the rest as in `SDCM`."""
         frames = h.shape[1]
         scale_1, shift_1, gate_1, scale_2, shift_2, gate_2 = (time + self.modulation)[
-            :, :, None, None
-        ].unbind(1)  # six of (B, 1, 1, D)
+            :, :, :, None
+        ].unbind(2)  # six of (B, F, 1, D)
         x = self.norm(h) * (1 + scale_1) + shift_1
         h = h + gate_1 * self.self_attention(x.flatten(1, 2)).unflatten(1, (frames, -1))
         x = self.cross_norm(h).flatten(1, 2)
@@ -104,14 +105,14 @@ class SDCMDenoiser(nn.Module):
         reference_latents: (B, C, h, w). previous_latents: (B, P, C, h, w).
         reference_tokens: (B, R, D). affect_tokens: (B, E, D_affect).
         avatar_audio_features: (B, A, D_audio). user_tokens: (B, F, K, D_lcu).
-        region_masks: (B, 2, g, g), lip and face.
+        region_masks: (B, 2, g, g), lip and face. motion: (B, F, M), see `visavis.motion`.
     Returns x_0: (B, F, C, h, w).
     """
 
     def __init__(self, config: EchoConfig):
         super().__init__()
         self.config = config
-        self.feels = "affect" not in config.without
+        self.feels, self.moves = (part not in config.without for part in ("affect", "motion"))
         denoiser = config.denoiser
         width, stem, patch = denoiser.width, denoiser.stem_width, denoiser.patch
         channels = config.latent_channels
@@ -127,6 +128,7 @@ class SDCMDenoiser(nn.Module):
         )
         self.time_modulation = nn.Linear(width, 6 * width)
         self.audio_tokens = AudioTokens(config)
+        self.motion = MotionInput(config)
         self.affect_project = nn.Linear(config.affect.width, width)
         self.affect_modulation = nn.Linear(config.affect.width, 6 * width)
         self.affect_input = nn.Linear(config.affect.width, width)
@@ -160,9 +162,12 @@ class SDCMDenoiser(nn.Module):
         avatar_audio_features: Tensor,
         user_tokens: Tensor,
         region_masks: Tensor,
+        motion: Tensor,
     ) -> Tensor:
         batch, frames = x_t.shape[:2]
         planes = self._stem(x_t, reference_latents, previous_latents)  # (B·F, stem, h, w)
+        if self.moves:
+            planes = self.motion.planes(planes, motion)
         h = self.to_tokens(planes).flatten(2).transpose(1, 2)
         h = h.unflatten(0, (batch, frames)) + self.position + self.frame_position
 
@@ -173,6 +178,10 @@ class SDCMDenoiser(nn.Module):
             felt = has_user[:, 0] * affect_tokens.mean(1)
             modulation = modulation + self.affect_modulation(felt).unflatten(1, (6, -1))
             h = h + self.affect_input(felt)[:, None, None]
+        modulation = modulation[:, None]  # a frame each
+        if self.moves:
+            modulation = modulation + self.motion.modulation(motion)
+            h = h + self.motion.tokens(motion)
         audio_tokens = self.audio_tokens(avatar_audio_features, has_audio)
         user = has_user * user_tokens.flatten(1, 2) + (1 - has_user) * self.user_absent
         context = reference_tokens

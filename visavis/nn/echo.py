@@ -17,12 +17,14 @@ from visavis.config import EchoConfig
 from visavis.nn.affect import AffectEncoder
 from visavis.nn.denoiser import SDCMDenoiser
 from visavis.nn.lcu import LCUEncoder
+from visavis.nn.motion_prior import MotionPrior
 from visavis.nn.reference import ReferenceEncoder
 from visavis.nn.vae import VAE
 
 
 class Echo(nn.Module):
-    """The reference encoder, the LCU with its affective branch, and the SDCM denoiser."""
+    """The reference encoder, the LCU with its affective branch, what draws motion, and the SDCM
+    denoiser."""
 
     def __init__(self, config: EchoConfig):
         super().__init__()
@@ -30,6 +32,7 @@ class Echo(nn.Module):
         self.reference_encoder = ReferenceEncoder(config)
         self.lcu_encoder = LCUEncoder(config)
         self.affect_encoder = AffectEncoder(config.affect)
+        self.motion_prior = MotionPrior(config)
         self.sdcm_denoiser = SDCMDenoiser(config)
 
     @property

@@ -116,3 +116,13 @@ def test_a_real_face_is_found_once_for_equal_frames():
     assert read is not None
     assert not read["exp"][1].any() and read["exp"][2].any()
     assert read["pose"][2, 2] == pytest.approx(0, abs=4)
+
+
+def test_lids_are_shares_of_the_usual_opening(points):
+    film = np.tile(points, (5, 1, 1))
+    tops, bottoms = list(motion.EYE_TOPS), list(motion.EYE_BOTTOMS)
+    middle = (film[2, tops] + film[2, bottoms]) / 2
+    film[2, tops] = middle + (film[2, tops] - middle) / 2
+    film[3, tops] = film[3, bottoms]
+    film[4] *= 0.5  # a smaller picture of the same
+    np.testing.assert_allclose(motion.lids(film), [0, 0, 0.25, 1, 0], atol=1e-9)
