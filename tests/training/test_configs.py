@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from training import ablate, distill, lip_sync, listen, stage1, stage2, vae
+from training import ablate, distill, lip_sync, listen, motion_prior, stage1, stage2, vae
 from visavis import config
 
 FOLDER = Path(__file__).parents[2] / "training" / "configs"
@@ -13,6 +13,7 @@ SETTINGS = {
     "decoder": vae.VAETraining,
     "stage1": stage1.Stage1Training,
     "listen": listen.Listening,
+    "motion": motion_prior.MotionTraining,
     "stage2": stage2.Stage2Training,
     "distill": distill.Distillation,
     "lip_sync": lip_sync.LipSyncTraining,
