@@ -5,6 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
+from visavis.config import EchoConfig
+
 TrackWriter = Callable[[Path, np.random.Generator], None]
 
 
@@ -32,3 +34,24 @@ def save_track(folder: Path, frames: np.ndarray, features: np.ndarray, **truth: 
     for name in ("avatar_features", "user_features"):
         np.save(folder / f"{name}.npy", features.astype(np.float16))
     np.savez(folder / "truth.npz", **{"pose": np.zeros((len(frames), 3)), **truth})
+
+
+def save_unseen_track(
+    folder: Path,
+    generator: np.random.Generator,
+    config: EchoConfig,
+    latents: np.ndarray,
+    **truth: np.ndarray,
+) -> None:
+    """One track of somebody silent whose latents (T, C, h, w) are all that is looked at: black
+    pictures and features of noise."""
+    frames, size = len(latents), config.image_size
+    shape = (config.audio.feature_frames, config.audio.feature_width)
+    save_track(
+        folder,
+        np.zeros((frames, size, size, 3), np.uint8),
+        generator.standard_normal((frames // config.block_frames, *shape)),
+        speaking=np.zeros(frames, bool),
+        **truth,
+    )
+    np.save(folder / "latents.npy", latents.astype(np.float16))

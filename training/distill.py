@@ -19,17 +19,16 @@ Legend: B batch, F frames, C h w latents, P previous frames, K user tokens a fra
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated
 
 import torch
 import typer
 from torch import Tensor
 
 from training.batches import BlockBatch, Place, batch_of
+from training.command import Stream, run_trainer
 from training.contexts import ContextConfig, previous_latents
 from training.data import tracks
 from training.denoising import Conditions, denoise, denoise_at_once
@@ -39,7 +38,6 @@ from training.losses import FlowConfig, flow_loss
 from training.precision import half_precision
 from training.stage2 import draw_moment, hear_moment, mean_over_blocks, teach_to_listen
 from training.streaming import training_pool
-from visavis import checkpoint
 from visavis import config as configs
 from visavis.guidance import ConditionMask, guided
 from visavis.nn.echo import Echo, load_echo
@@ -154,14 +152,16 @@ def main(
     teacher: Path,
     run: Path,
     config: Path,
-    stream: Annotated[str, typer.Option(help="Shards to draw from; see training.streaming.")] = "",
+    stream: Stream = "",
     threads: int = 2,
 ) -> None:
     """Distil from a settings file, such as training/configs/nano_distill.json."""
-    torch.set_num_threads(threads)
-    settings = configs.load(Distillation, config)
-    folder = train(cache, vae, teacher, run, settings, stream=stream)
-    print(json.dumps(dict(checkpoint.load(folder).manifest), indent=2))
+    run_trainer(
+        Distillation,
+        config,
+        threads,
+        lambda settings: train(cache, vae, teacher, run, settings, stream=stream),
+    )
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ Legend: B clips, T frames, S side of a mouth, D audio width.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -22,6 +21,7 @@ import typer
 from torch import Tensor
 from tqdm import tqdm
 
+from training.command import run_trainer
 from training.data import Track, tracks
 from training.loop import Loop, LoopConfig, averaged_weights
 from training.measures.lip_sync import (
@@ -36,7 +36,6 @@ from training.measures.lip_sync import (
     save,
     score,
 )
-from visavis import checkpoint
 from visavis import config as configs
 from visavis.config import SIZES, EchoConfig
 
@@ -176,10 +175,7 @@ def _long_enough(pool: Sequence[Talk], settings: LipSyncTraining) -> list[Talk]:
 
 def main(cache: Path, run: Path, config: Path, threads: int = 2) -> None:
     """Train from a settings file, such as training/configs/lip_sync.json."""
-    torch.set_num_threads(threads)
-    folder = train(cache, run, configs.load(LipSyncTraining, config))
-    manifest = json.loads((folder / checkpoint.MANIFEST_FILE).read_text())
-    print(json.dumps(manifest, indent=2))
+    run_trainer(LipSyncTraining, config, threads, lambda settings: train(cache, run, settings))
 
 
 if __name__ == "__main__":

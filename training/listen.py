@@ -18,17 +18,16 @@ Legend: B conversations, n blocks, F block frames, K tokens a frame, D width, L 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
 
 import numpy as np
 import torch
 import typer
 from torch import Tensor
 
+from training.command import Stream, run_trainer
 from training.data import Track, tracks
 from training.expression import Labels, labels_of, shown
 from training.hearing import Hindrance, hear, heard_blocks
@@ -37,7 +36,6 @@ from training.loop import Loop, LoopConfig
 from training.rollout import RolloutConfig, user_tokens
 from training.stage1 import some_of, teach
 from training.streaming import training_pool
-from visavis import checkpoint
 from visavis import config as configs
 from visavis.nn.echo import Echo, load_echo
 
@@ -179,14 +177,16 @@ def main(
     start: Path,
     run: Path,
     config: Path,
-    stream: Annotated[str, typer.Option(help="Shards to draw from; see training.streaming.")] = "",
+    stream: Stream = "",
     threads: int = 2,
 ) -> None:
     """Train the LCU from a settings file, such as training/configs/nano_listen.json."""
-    torch.set_num_threads(threads)
-    settings = configs.load(Listening, config)
-    folder = train(cache, vae, start, run, settings, stream=stream)
-    print(json.dumps(dict(checkpoint.load(folder).manifest), indent=2))
+    run_trainer(
+        Listening,
+        config,
+        threads,
+        lambda settings: train(cache, vae, start, run, settings, stream=stream),
+    )
 
 
 if __name__ == "__main__":

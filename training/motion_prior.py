@@ -15,7 +15,6 @@ U user tokens a frame, E affect tokens, D widths, G numbers of the gist.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -29,12 +28,12 @@ from torch import Tensor
 from tqdm import tqdm
 
 from training.batches import Place, affect_words
+from training.command import run_trainer
 from training.data import Track, tracks
 from training.hearing import hear
 from training.latents import cache_latents
 from training.loop import Loop, LoopConfig
 from training.stage1 import teach
-from visavis import checkpoint
 from visavis import config as configs
 from visavis.motion import GROUPS, NAMES
 from visavis.nn.echo import Echo, load_echo
@@ -227,10 +226,9 @@ def train(cache: Path, vae: Path, start: Path, run: Path, settings: MotionTraini
 
 def main(cache: Path, vae: Path, start: Path, run: Path, config: Path, threads: int = 2) -> None:
     """Train the prior from a settings file, such as training/configs/nano_motion.json."""
-    torch.set_num_threads(threads)
-    settings = configs.load(MotionTraining, config)
-    folder = train(cache, vae, start, run, settings)
-    print(json.dumps(dict(checkpoint.load(folder).manifest), indent=2))
+    run_trainer(
+        MotionTraining, config, threads, lambda settings: train(cache, vae, start, run, settings)
+    )
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ first; stage 2 then teaches it to listen.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -20,6 +19,7 @@ import typer
 from torch import Tensor
 
 from training.batches import Place, batch_of, draw_places
+from training.command import Stream, run_trainer
 from training.contexts import ContextConfig, previous_latents
 from training.data import Track, tracks
 from training.denoising import Conditions, denoise
@@ -210,14 +210,16 @@ def main(
     start: Annotated[
         Path | None, typer.Option("--from", help="A checkpoint to begin with.")
     ] = None,
-    stream: Annotated[str, typer.Option(help="Shards to draw from; see training.streaming.")] = "",
+    stream: Stream = "",
     threads: int = 2,
 ) -> None:
     """Train stage 1 from a settings file, such as training/configs/nano_stage1.json."""
-    torch.set_num_threads(threads)
-    settings = configs.load(Stage1Training, config)
-    folder = train(cache, vae, run, settings, stream=stream, start=start)
-    print(json.dumps(dict(checkpoint.load(folder).manifest), indent=2))
+    run_trainer(
+        Stage1Training,
+        config,
+        threads,
+        lambda settings: train(cache, vae, run, settings, stream=stream, start=start),
+    )
 
 
 if __name__ == "__main__":

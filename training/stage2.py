@@ -13,12 +13,10 @@ lips stay as they are.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated
 
 import numpy as np
 import torch
@@ -26,6 +24,7 @@ import typer
 from torch import Tensor
 
 from training.batches import Place, batch_of, draw_reference
+from training.command import Stream, run_trainer
 from training.contexts import ContextConfig, previous_latents
 from training.data import Track, tracks
 from training.denoising import Conditions, denoise
@@ -40,7 +39,6 @@ from training.precision import half_precision
 from training.rollout import RolloutConfig, rollout
 from training.stage1 import LISTENING_PARTS, film, lip_report, some_of, teach
 from training.streaming import training_pool
-from visavis import checkpoint
 from visavis import config as configs
 from visavis.nn.echo import Echo, load_echo
 
@@ -287,14 +285,16 @@ def main(
     stage1: Path,
     run: Path,
     config: Path,
-    stream: Annotated[str, typer.Option(help="Shards to draw from; see training.streaming.")] = "",
+    stream: Stream = "",
     threads: int = 2,
 ) -> None:
     """Train stage 2 from a settings file, such as training/configs/nano_stage2.json."""
-    torch.set_num_threads(threads)
-    settings = configs.load(Stage2Training, config)
-    folder = train(cache, vae, stage1, run, settings, stream=stream)
-    print(json.dumps(dict(checkpoint.load(folder).manifest), indent=2))
+    run_trainer(
+        Stage2Training,
+        config,
+        threads,
+        lambda settings: train(cache, vae, stage1, run, settings, stream=stream),
+    )
 
 
 if __name__ == "__main__":

@@ -17,7 +17,6 @@ the denoiser is told how they move (`visavis.motion`).
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
@@ -28,6 +27,7 @@ import torch.nn.functional as F
 import typer
 from torch import Tensor
 
+from training.command import run_trainer
 from training.data import images_of, pictures, tracks
 from training.latents import cache_latents, encoder_digest
 from training.loop import Loop, LoopConfig, averaged_weights
@@ -395,10 +395,9 @@ def main(
     threads: int = 2,
 ) -> None:
     """Train the VAE from a settings file, such as training/configs/nano_vae.json."""
-    torch.set_num_threads(threads)
-    settings = configs.load(VAETraining, config)
-    folder = train(cache, run, settings, start, echo)
-    print(json.dumps(dict(checkpoint.load(folder).manifest), indent=2))
+    run_trainer(
+        VAETraining, config, threads, lambda settings: train(cache, run, settings, start, echo)
+    )
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.cache import save_track, write_cache
+from tests.cache import save_unseen_track, write_cache
 from tests.sizes import tiny
 from training import listen
 from training.data import tracks
@@ -27,16 +27,8 @@ def write_track(folder, generator):
     smiles = np.array([0, *both.permutation([0, 1, 1])]).repeat(FRAMES // 4)
     latents = np.tile(2 * generator.standard_normal(CONFIG.latent_shape), (FRAMES, 1, 1, 1))
     latents[:, 0] += 6.0 * smiles[:, None, None]
-    blocks = FRAMES // CONFIG.block_frames
-    width = (CONFIG.audio.feature_frames, CONFIG.audio.feature_width)
-    save_track(
-        folder,
-        np.zeros((FRAMES, CONFIG.image_size, CONFIG.image_size, 3), np.uint8),
-        generator.standard_normal((blocks, *width)),
-        emotion=np.where(smiles, "happy", "sad"),
-        speaking=np.zeros(FRAMES, bool),
-    )
-    np.save(folder / "latents.npy", latents.astype(np.float16))
+    emotion = np.where(smiles, "happy", "sad")
+    save_unseen_track(folder, generator, CONFIG, latents, emotion=emotion)
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.cache import save_track, write_cache
+from tests.cache import save_unseen_track, write_cache
 from tests.sizes import tiny
 from training import motion_prior
 from training.data import Track, eyes, tracks
@@ -36,19 +36,15 @@ def write_track(folder, generator):
         slow[n] = 0.9 * slow[n - 1] + np.sqrt(1 - 0.9**2) * slow[n]
     blinks = (generator.random(FRAMES) < 0.04).astype(np.float32)
     lids = np.convolve(blinks, [0.6, 1.0, 0.6], "same").clip(max=1)
-    blocks = FRAMES // CONFIG.block_frames
-    width = (CONFIG.audio.feature_frames, CONFIG.audio.feature_width)
-    save_track(
+    save_unseen_track(
         folder,
-        np.zeros((FRAMES, CONFIG.image_size, CONFIG.image_size, 3), np.uint8),
-        generator.standard_normal((blocks, *width)),
+        generator,
+        CONFIG,
+        generator.standard_normal((FRAMES, *CONFIG.latent_shape)),
         pose=slow * SCALES[:3],
         eyes=np.stack([lids, np.zeros(FRAMES), np.zeros(FRAMES)], axis=1),
         emotion=np.full(FRAMES, "neutral"),
-        speaking=np.zeros(FRAMES, bool),
     )
-    latents = generator.standard_normal((FRAMES, *CONFIG.latent_shape))
-    np.save(folder / "latents.npy", latents.astype(np.float16))
 
 
 @pytest.fixture(scope="module")
