@@ -11,8 +11,9 @@ Pictures are found and video is read in a thread, so that the event loop stays f
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from time import perf_counter
 from types import TracebackType
@@ -20,17 +21,22 @@ from typing import Self
 
 import numpy as np
 
-from visavis_client._errors import SessionEnded, VisavisError
+from visavis_client._errors import (
+    DeadlineExceeded,
+    ServerUnavailable,
+    SessionEnded,
+    VisavisError,
+)
 from visavis_client._exchange import (
     CLOSE_TIMEOUT_S,
     Exchange,
     Opening,
-    Timeouts,
     enrolment,
     resumption,
 )
-from visavis_client._grpc import GrpcAioTransport
-from visavis_client._transport import AsyncTransport
+from visavis_client._grpc import GrpcAioTransport, addresses
+from visavis_client._outage import Patience
+from visavis_client._transport import AsyncTransport, Ring, Stream, each
 from visavis_client._types import (
     BlockTiming,
     Chunk,
@@ -56,15 +62,23 @@ class AsyncClient:
 
     def __init__(
         self,
-        url: str = "localhost:8001",
+        url: str | Sequence[str] = "localhost:8001",
         *,
         connect_timeout_s: float = 5.0,
         start_timeout_s: float = 30.0,
         frame_timeout_s: float = 5.0,
-        transport: AsyncTransport | None = None,
+        resume_timeout_s: float = 30.0,
+        snapshot_interval_s: float = 2.0,
+        transport: AsyncTransport | Sequence[AsyncTransport] | None = None,
     ) -> None:
-        self._transport = transport or GrpcAioTransport(url, timeout_s=connect_timeout_s)
-        self._timeouts = Timeouts(start_timeout_s, frame_timeout_s)
+        self._servers: Ring[AsyncTransport] = Ring(
+            each(transport)
+            if transport is not None
+            else [GrpcAioTransport(one, timeout_s=connect_timeout_s) for one in addresses(url)]
+        )
+        self._patience = Patience(
+            start_timeout_s, frame_timeout_s, resume_timeout_s, snapshot_interval_s
+        )
         self._server: ServerInfo | None = None
 
     async def __aenter__(self) -> Self:
@@ -79,18 +93,19 @@ class AsyncClient:
         await self.close()
 
     async def close(self) -> None:
-        """Close the connection, and with it every session."""
-        await self._transport.close()
+        """Close every connection, and with them every session."""
+        for transport in self._servers.ways:
+            await transport.close()
 
     async def server(self) -> ServerInfo:
-        """What the server serves; it is asked once."""
+        """What the first server serves that answers; it is asked once."""
         if self._server is None:
-            self._server = await self._transport.describe()
+            self._server = await self._describe()
         return self._server
 
     async def statistics(self) -> dict[str, ModelStatistics]:
         """What each of the server's models has done since the server started, by name."""
-        return await self._transport.statistics()
+        return await self._servers.now.statistics()
 
     async def session(
         self,
@@ -128,19 +143,29 @@ class AsyncClient:
         return await self._open(resumption(snapshot))
 
     async def _open(self, opening: Opening) -> AsyncSession:
-        return AsyncSession(self._transport, Exchange(await self.server(), opening, self._timeouts))
+        servers = len(self._servers.ways)
+        exchange = Exchange(await self.server(), opening, self._patience, servers)
+        return AsyncSession(self._servers.copy(), exchange)
+
+    async def _describe(self) -> ServerInfo:
+        for _ in self._servers.ways[1:]:
+            with suppress(ServerUnavailable, DeadlineExceeded):
+                return await self._servers.now.describe()
+            self._servers.turn()
+        return await self._servers.now.describe()
 
 
 class AsyncSession:
     """One conversation, for asyncio; see `Session`. Any number of tasks may use it."""
 
-    def __init__(self, transport: AsyncTransport, exchange: Exchange) -> None:
+    def __init__(self, servers: Ring[AsyncTransport], exchange: Exchange) -> None:
         self._exchange = exchange
         self._changed = asyncio.Event()
         self._left = asyncio.Event()
         self._left.set()  # nothing to leave so far
-        self._transport = transport
-        self._stream = transport.open_stream(self._on_response, self._on_end)
+        self._servers = servers
+        self._streams = 0
+        self._stream = self._open_stream()
 
     async def __aenter__(self) -> Self:
         return self
@@ -232,11 +257,13 @@ class AsyncSession:
     async def snapshot(self) -> bytes:
         """The session as bytes, after all that was sent; see `Session.snapshot`."""
         self._start(False, False)
-        await self._wait(lambda: self._exchange.has_room)
-        request, position = self._exchange.ask_snapshot(perf_counter())
-        self._dispatch(request)
-        await self._wait(lambda: self._exchange.answered(request.id))
-        return self._exchange.take_snapshot(request.id, position)
+        while True:
+            await self._wait(lambda: self._exchange.has_room)
+            request, position = self._exchange.ask_snapshot(perf_counter())
+            self._dispatch(request)
+            await self._wait(lambda request=request: self._exchange.answered(request.id))
+            if not self._exchange.was_lost(request.id):
+                return self._exchange.take_snapshot(request.id, position)
 
     def cancel(self) -> None:
         """Drop the session at once (barge-in): the server stops, and frames not read are gone."""
@@ -275,29 +302,42 @@ class AsyncSession:
             yield frame
 
     async def _wait(self, ready: Callable[[], bool]) -> None:
-        """Until `ready()`; raises what went wrong, or DeadlineExceeded when the server is late."""
+        """Until `ready()`, on another server if need be; raises what went wrong for good."""
         while not ready():
             self._exchange.raise_failure()
-            remaining_s = self._exchange.remaining_s(perf_counter())
-            if remaining_s is not None and remaining_s <= 0:
-                self._exchange.expire()
-                self._stream.cancel()
-                continue
-            self._changed.clear()
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self._changed.wait(), remaining_s)
+            due_s = self._exchange.due_s(perf_counter())
+            if due_s is None or due_s > 0:
+                self._changed.clear()
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._changed.wait(), due_s)
+            elif self._exchange.lost:
+                self._reopen()
+            else:
+                self._exchange.expire(perf_counter())
+
+    def _reopen(self) -> None:
+        self._stream.cancel()
+        self._servers.turn()
+        self._stream = self._open_stream()
+        self._stream.send(self._exchange.reopen(perf_counter()))
+
+    def _open_stream(self) -> Stream:
+        self._streams += 1
+        on_end = partial(self._on_end, self._streams)
+        return self._servers.now.open_stream(self._on_response, on_end)
 
     def _on_response(self, response: Response) -> None:
         self._exchange.accept(response, perf_counter())
         self._changed.set()
 
-    def _on_end(self, error: VisavisError | None) -> None:
-        self._exchange.end_of_stream(error)
+    def _on_end(self, stream: int, error: VisavisError | None) -> None:
+        if stream == self._streams:  # an earlier one was left already
+            self._exchange.end_of_stream(error, perf_counter())
         self._changed.set()
 
     def _say_farewell(self, end: Request) -> None:
         with suppress(SessionEnded):  # the client is closed already, and the server knows
-            farewell = self._transport.open_stream(self._on_left, self._on_left)
+            farewell = self._servers.now.open_stream(self._on_left, self._on_left)
             self._left.clear()
             farewell.send(end)
             farewell.finish()

@@ -11,8 +11,9 @@ A session may be used from two threads at once: one that calls `send`, one that 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from time import perf_counter
 from types import TracebackType
@@ -20,17 +21,22 @@ from typing import Self
 
 import numpy as np
 
-from visavis_client._errors import SessionEnded, VisavisError
+from visavis_client._errors import (
+    DeadlineExceeded,
+    ServerUnavailable,
+    SessionEnded,
+    VisavisError,
+)
 from visavis_client._exchange import (
     CLOSE_TIMEOUT_S,
     Exchange,
     Opening,
-    Timeouts,
     enrolment,
     resumption,
 )
-from visavis_client._grpc import GrpcTransport
-from visavis_client._transport import Transport
+from visavis_client._grpc import GrpcTransport, addresses
+from visavis_client._outage import Patience
+from visavis_client._transport import Ring, Stream, Transport, each
 from visavis_client._types import (
     BlockTiming,
     Chunk,
@@ -49,24 +55,38 @@ from visavis_client.face import as_portrait
 
 
 class Client:
-    """A connection to a visavis server; it holds any number of sessions.
+    """A connection to a visavis server, or to several; it holds any number of sessions.
 
-    url: "host:port" of Triton's gRPC endpoint. connect_timeout_s: how long to wait for the server's
-    description. start_timeout_s: how long a session waits for its first frame, a free place on the
-    server included. frame_timeout_s: how long it waits between two blocks of frames that are due.
+    url: "host:port" of Triton's gRPC endpoint, or several. A session begins on the first one that
+    has a place; if it loses its server it goes on by itself, on the next one or on the same once
+    that is back, and no frame is lost or comes twice.
+
+    connect_timeout_s: how long to wait for the server's description. start_timeout_s: how long a
+    session waits for its first frame, a free place on the server included. frame_timeout_s: how
+    long it waits between two blocks of frames that are due. resume_timeout_s: how long it looks for
+    a server after it lost one; 0 raises at once. snapshot_interval_s: how much of the conversation
+    is kept to be sent again, at most.
     """
 
     def __init__(
         self,
-        url: str = "localhost:8001",
+        url: str | Sequence[str] = "localhost:8001",
         *,
         connect_timeout_s: float = 5.0,
         start_timeout_s: float = 30.0,
         frame_timeout_s: float = 5.0,
-        transport: Transport | None = None,
+        resume_timeout_s: float = 30.0,
+        snapshot_interval_s: float = 2.0,
+        transport: Transport | Sequence[Transport] | None = None,
     ) -> None:
-        self._transport = transport or GrpcTransport(url, timeout_s=connect_timeout_s)
-        self._timeouts = Timeouts(start_timeout_s, frame_timeout_s)
+        self._servers: Ring[Transport] = Ring(
+            each(transport)
+            if transport is not None
+            else [GrpcTransport(one, timeout_s=connect_timeout_s) for one in addresses(url)]
+        )
+        self._patience = Patience(
+            start_timeout_s, frame_timeout_s, resume_timeout_s, snapshot_interval_s
+        )
         self._server: ServerInfo | None = None
 
     def __enter__(self) -> Self:
@@ -81,19 +101,20 @@ class Client:
         self.close()
 
     def close(self) -> None:
-        """Close the connection, and with it every session."""
-        self._transport.close()
+        """Close every connection, and with them every session."""
+        for transport in self._servers.ways:
+            transport.close()
 
     @property
     def server(self) -> ServerInfo:
-        """What the server serves; it is asked once."""
+        """What the first server serves that answers; it is asked once."""
         if self._server is None:
-            self._server = self._transport.describe()
+            self._server = self._describe()
         return self._server
 
     def statistics(self) -> dict[str, ModelStatistics]:
         """What each of the server's models has done since the server started, by name."""
-        return self._transport.statistics()
+        return self._servers.now.statistics()
 
     def session(
         self,
@@ -134,19 +155,29 @@ class Client:
         return self._open(resumption(snapshot))
 
     def _open(self, opening: Opening) -> Session:
-        return Session(self._transport, Exchange(self.server, opening, self._timeouts))
+        servers = len(self._servers.ways)
+        exchange = Exchange(self.server, opening, self._patience, servers)
+        return Session(self._servers.copy(), exchange)
+
+    def _describe(self) -> ServerInfo:
+        for _ in self._servers.ways[1:]:
+            with suppress(ServerUnavailable, DeadlineExceeded):
+                return self._servers.now.describe()
+            self._servers.turn()
+        return self._servers.now.describe()
 
 
 class Session:
     """One conversation. `Client.session` and `Client.resume` make it."""
 
-    def __init__(self, transport: Transport, exchange: Exchange) -> None:
+    def __init__(self, servers: Ring[Transport], exchange: Exchange) -> None:
         self._exchange = exchange
         self._changed = threading.Condition()
         self._left = threading.Event()
         self._left.set()  # nothing to leave so far
-        self._transport = transport
-        self._stream = transport.open_stream(self._on_response, self._on_end)
+        self._servers = servers
+        self._streams = 0
+        self._stream = self._open_stream()
 
     def __enter__(self) -> Self:
         return self
@@ -243,12 +274,14 @@ class Session:
         Frames of blocks before it still come from this session.
         """
         self._start(False, False)
-        with self._changed:
-            self._wait(lambda: self._exchange.has_room)
-            request, position = self._exchange.ask_snapshot(perf_counter())
-            self._stream.send(request)
-            self._wait(lambda: self._exchange.answered(request.id))
-        return self._exchange.take_snapshot(request.id, position)
+        while True:
+            with self._changed:
+                self._wait(lambda: self._exchange.has_room)
+                request, position = self._exchange.ask_snapshot(perf_counter())
+                self._stream.send(request)
+                self._wait(lambda request=request: self._exchange.answered(request.id))
+            if not self._exchange.was_lost(request.id):
+                return self._exchange.take_snapshot(request.id, position)
 
     def cancel(self) -> None:
         """Drop the session at once (barge-in): the server stops, and frames not read are gone."""
@@ -290,30 +323,43 @@ class Session:
         yield from self.ready()
 
     def _wait(self, ready: Callable[[], bool]) -> None:
-        """Until `ready()`; raises what went wrong, or DeadlineExceeded when the server is late."""
+        """Until `ready()`, on another server if need be; raises what went wrong for good."""
         with self._changed:
             while not ready():
                 self._exchange.raise_failure()
-                remaining_s = self._exchange.remaining_s(perf_counter())
-                if remaining_s is not None and remaining_s <= 0:
-                    self._exchange.expire()
-                    self._stream.cancel()
+                due_s = self._exchange.due_s(perf_counter())
+                if due_s is None or due_s > 0:
+                    self._changed.wait(due_s)
+                elif self._exchange.lost:
+                    self._reopen()
                 else:
-                    self._changed.wait(remaining_s)
+                    self._exchange.expire(perf_counter())
+
+    def _reopen(self) -> None:
+        self._stream.cancel()
+        self._servers.turn()
+        self._stream = self._open_stream()
+        self._stream.send(self._exchange.reopen(perf_counter()))
+
+    def _open_stream(self) -> Stream:
+        self._streams += 1
+        on_end = partial(self._on_end, self._streams)
+        return self._servers.now.open_stream(self._on_response, on_end)
 
     def _on_response(self, response: Response) -> None:
         with self._changed:
             self._exchange.accept(response, perf_counter())
             self._changed.notify_all()
 
-    def _on_end(self, error: VisavisError | None) -> None:
+    def _on_end(self, stream: int, error: VisavisError | None) -> None:
         with self._changed:
-            self._exchange.end_of_stream(error)
+            if stream == self._streams:  # an earlier one was left already
+                self._exchange.end_of_stream(error, perf_counter())
             self._changed.notify_all()
 
     def _say_farewell(self, end: Request) -> None:
         with suppress(SessionEnded):  # the client is closed already, and the server knows
-            farewell = self._transport.open_stream(self._on_left, self._on_left)
+            farewell = self._servers.now.open_stream(self._on_left, self._on_left)
             self._left.clear()
             farewell.send(end)
             farewell.finish()

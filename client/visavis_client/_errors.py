@@ -76,12 +76,18 @@ class ServerError(VisavisError):
     """The server, or the way to it."""
 
     exit_code = 10
+    may_pass: ClassVar[bool] = True  # whether another try, or another server, may do better
 
 
 class ServerUnavailable(ServerError):
-    """The server is not reachable, not ready, or full."""
+    """The server is not reachable, not ready, or full. `retry_after_s`: when a full one asks to be
+    tried again, if it does."""
 
     exit_code = 11
+
+    def __init__(self, message: str, *, retry_after_s: float | None = None):
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
 
 
 class SessionNotFound(ServerError):
@@ -94,6 +100,7 @@ class RequestRefused(ServerError):
     """The server says that a request is wrong."""
 
     exit_code = 13
+    may_pass = False
 
 
 class DeadlineExceeded(ServerError, TimeoutError):

@@ -2,6 +2,10 @@
 
 An `Exchange` does no I/O, takes no locks and reads no clock: the sync and the async session drive
 it, and differ only in how they wait. Time is passed in, in seconds of any monotonic clock.
+
+A server may be lost at any moment, and with it what it knew. So there is a `Journal`, which is
+short as a snapshot comes every few seconds, and `reopen` gives the one request that tells all of
+it to a server; frames that came before come again, and are dropped.
 """
 
 from __future__ import annotations
@@ -11,11 +15,12 @@ import struct
 import uuid
 from collections import deque
 from dataclasses import asdict, dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import simplejpeg
 
+from visavis.config import FRAME_RATE_HZ
 from visavis_client import _wire
 from visavis_client._errors import (
     DeadlineExceeded,
@@ -25,6 +30,8 @@ from visavis_client._errors import (
     StreamBroken,
     VisavisError,
 )
+from visavis_client._journal import Journal
+from visavis_client._outage import Outage, Patience, next_try
 from visavis_client._types import (
     BlockTiming,
     Chunk,
@@ -39,17 +46,11 @@ from visavis_client._wire import Request, Response
 
 CLOSE_TIMEOUT_S = 1.0  # for the server to hear that a session was left
 MAX_IN_FLIGHT = 2  # Triton has no back-pressure of its own on a decoupled stream
+WANT_SNAPSHOT = {"want_snapshot": np.array([True])}
 
+_Tensors = dict[str, np.ndarray]
 _SNAPSHOT = struct.Struct("<8sI")  # magic, length of the JSON head; the server's state follows
 _SNAPSHOT_MAGIC = b"VSVSNAP1"
-
-
-@dataclass(frozen=True)
-class Timeouts:
-    """How long to wait for the first frame (a place on the server included), and between two."""
-
-    start_s: float = 30.0
-    frame_s: float = 5.0
 
 
 @dataclass(frozen=True)
@@ -71,15 +72,24 @@ class _EncodedFrame(NamedTuple):
 
 
 class Exchange:
-    """The books of one session."""
+    """The books of one session. `servers`: how many there are to try."""
 
-    def __init__(self, server: ServerInfo, opening: Opening, timeouts: Timeouts) -> None:
+    def __init__(
+        self, server: ServerInfo, opening: Opening, patience: Patience, servers: int = 1
+    ) -> None:
         self.server = server
         self.session_id = str(uuid.uuid4())  # unguessable: on the server, the id is the key
         self.position = opening.position
         self.timings: list[BlockTiming] = []
         self._opening = opening
-        self._timeouts = timeouts
+        self._patience = patience
+        self._servers = servers
+        self._journal = Journal()
+        self._start_id = ""
+        self._outage: Outage | None = None
+        self._established = False  # a server has answered
+        self._kept_frames = 0  # of the avatar, when the journal's newest snapshot was asked for
+        self._asked: set[str] = set()  # requests for a snapshot that are the caller's
         self._in_flight: dict[str, float] = {}  # request id -> when it was sent
         self._requests = 0
         self._frames: deque[_EncodedFrame] = deque()
@@ -102,7 +112,7 @@ class Exchange:
     @property
     def has_room(self) -> bool:
         """Whether another request may be sent."""
-        return len(self._in_flight) < MAX_IN_FLIGHT
+        return len(self._in_flight) < MAX_IN_FLIGHT and not self.lost
 
     @property
     def has_frame(self) -> bool:
@@ -117,19 +127,34 @@ class Exchange:
     @property
     def complete(self) -> bool:
         """Whether nothing more will come."""
-        return self._cancelled or (self._ending and not self._in_flight)
+        return self._cancelled or (self._ending and not self._in_flight and not self.lost)
 
     def answered(self, request_id: str) -> bool:
         """Whether all that will come for a request has come."""
         return request_id not in self._in_flight
 
-    def remaining_s(self, now_s: float) -> float | None:
-        """Seconds until the server is late; None while it owes nothing."""
+    def was_lost(self, request_id: str) -> bool:
+        """Whether a request for a snapshot went with its server, and must be made again."""
+        return not self._cancelled and not self._broken and request_id not in self._snapshots
+
+    def due_s(self, now_s: float) -> float | None:
+        """Seconds until something is to be done: `reopen` on another stream if the server is lost,
+        and else `expire`, as it is late. None while nothing is."""
+        if self.lost and self._outage is not None:
+            return self._outage.retry_s - now_s
         if not self._in_flight:
             return None
-        limit = self._timeouts.frame_s if self.timings else self._timeouts.start_s
         owed_since = max(self._progress_s, min(self._in_flight.values()))
-        return owed_since + limit - now_s
+        return owed_since + self._limit_s - now_s
+
+    @property
+    def lost(self) -> bool:
+        """Whether there is no server, and another is to be tried."""
+        return self._outage is not None and not self._in_flight
+
+    @property
+    def _limit_s(self) -> float:
+        return self._patience.frame_s if self.timings else self._patience.start_s
 
     def raise_failure(self) -> None:
         """Raise what went wrong: a broken stream every time, a refused request once."""
@@ -161,15 +186,25 @@ class Exchange:
                 "user_video": user_video if opening.user_video is None else opening.user_video,
             }
             tensors["options"] = _options_tensor(opening.options, tracks, self.server)
-        return self._request(tensors, now_s, start=True, timeout_s=self._timeouts.start_s)
+        return self._starting(tensors, now_s)
+
+    def reopen(self, now_s: float) -> Request:
+        """The START request that tells a server in place of a lost one all that it must know."""
+        self._kept_frames = 0  # the next chunk brings a snapshot
+        return self._starting(self._journal.whole(), now_s, end=self._ending)
 
     def chunk(self, chunk: Chunk, now_s: float) -> Request | None:
         """The request for one chunk; None when there is nothing in it."""
         tensors = _wire.checked(_chunk_tensors(chunk), self.server)
         if not tensors:
             return None
+        position = self.position.after(chunk)
+        due_s = (position.avatar_frames - self._kept_frames) / FRAME_RATE_HZ
+        if self._patience.resume_s > 0 and due_s >= self._patience.snapshot_s:
+            tensors |= WANT_SNAPSHOT
+            self._kept_frames = position.avatar_frames
         request = self._request(tensors, now_s)
-        self.position = self.position.after(chunk)
+        self.position = position
         return request
 
     def finish(self, now_s: float) -> Request:
@@ -180,14 +215,16 @@ class Exchange:
 
     def ask_snapshot(self, now_s: float) -> tuple[Request, Position]:
         """The request for a snapshot, and the position that the snapshot will have."""
-        return self._request({"want_snapshot": np.array([True])}, now_s), self.position
+        request = self._request(WANT_SNAPSHOT, now_s)
+        self._asked.add(request.id)
+        return request, self.position
 
     def leave(self, now_s: float) -> Request | None:
         """From now on nothing counts. If the session is open on the server, the END request that
         frees its place there, which cancelling alone does not: what is under way may be done by
         the time that the server hears of it."""
         end = None
-        if self.started and not (self._ending or self._cancelled or self._broken):
+        if self.started and not (self._ending or self._cancelled or self._broken or self.lost):
             self._refused.clear()
             end = self.finish(now_s)
         self._cancelled = True
@@ -195,77 +232,116 @@ class Exchange:
         self._frames.clear()
         return end
 
-    def _request(
-        self,
-        tensors: dict[str, np.ndarray],
-        now_s: float,
-        *,
-        start: bool = False,
-        end: bool = False,
-        timeout_s: float | None = None,
-    ) -> Request:
-        self.require_open()
-        request = Request(str(self._requests), self.session_id, tensors, start, end, timeout_s)
+    def _starting(self, tensors: _Tensors, now_s: float, *, end: bool = False) -> Request:
+        self._journal = Journal()
+        request = self._request(
+            tensors, now_s, start=True, end=end, timeout_s=self._patience.start_s
+        )
+        self._start_id = request.id
+        return request
+
+    def _request(self, tensors: _Tensors, now_s: float, **flags: Any) -> Request:
+        if not flags.get("start"):
+            self.require_open()
+        request = Request(str(self._requests), self.session_id, tensors, **flags)
         self._requests += 1
         self._in_flight[request.id] = now_s
+        self._journal.note(request)
         return request
 
     # Receiving
 
     def accept(self, response: Response, now_s: float) -> None:
         """Enter a response into the books."""
-        if self._cancelled:
-            return
+        if self._cancelled or response.request_id not in self._in_flight:
+            return  # of a session, or a server, that was left
         self._progress_s = now_s
-        sent_s = self._in_flight.get(response.request_id, now_s)
-        if response.final:
-            self._in_flight.pop(response.request_id, None)
+        sent_s = self._in_flight[response.request_id]
         if response.error is not None:
-            self._refuse(response.error, first=response.request_id == "0")
+            self._refuse(response.request_id, response.error, now_s)
+            return
+        self._established, self._outage = True, None
+        oldest = next(iter(self._in_flight))
+        if response.final:
+            del self._in_flight[response.request_id]
         if "images" in response.tensors:
             self._accept_frames(response, sent_s, now_s)
         if "snapshot" in response.tensors:
-            self._snapshots[response.request_id] = response.tensors["snapshot"]
+            snapshot = response.tensors["snapshot"]
+            if response.request_id == oldest:  # else it may lack what is not answered yet
+                self._journal.begin_with(snapshot, response.request_id)
+            if response.request_id in self._asked:
+                self._snapshots[response.request_id] = snapshot
 
-    def end_of_stream(self, error: VisavisError | None) -> None:
+    def end_of_stream(self, error: VisavisError | None, now_s: float) -> None:
         """Enter that the connection is closed."""
-        if self.complete or self._broken is not None:
+        if self.complete or self._broken is not None or self.lost:
             return
-        self._broken = error or StreamBroken(
-            f"session {self.session_id}: the server closed the stream with {len(self._in_flight)} "
-            "requests unanswered; resume from the newest snapshot, or start again"
+        self._lose(
+            error
+            or StreamBroken(
+                f"session {self.session_id}: the server closed the stream with "
+                f"{len(self._in_flight)} requests unanswered; resume from the newest snapshot, or "
+                "start again"
+            ),
+            now_s,
         )
 
-    def expire(self) -> None:
+    def expire(self, now_s: float) -> None:
         """Enter that the server is late."""
-        limit = self._timeouts.frame_s if self.timings else self._timeouts.start_s
-        self._broken = DeadlineExceeded(
-            f"session {self.session_id}: got nothing for {limit:g} s after frame "
-            f"{self._next_frame or 0}, expected a block; the stream was cancelled. Resume from the "
-            "newest snapshot, or allow the server more time (start_timeout_s, frame_timeout_s)"
+        self._lose(
+            DeadlineExceeded(
+                f"session {self.session_id}: got nothing for {self._limit_s:g} s after frame "
+                f"{self._next_frame or 0}, expected a block; the stream was cancelled. Resume from "
+                "the newest snapshot, or allow the server more time (start_timeout_s, "
+                "frame_timeout_s)"
+            ),
+            now_s,
         )
 
-    def _refuse(self, error: ServerError, *, first: bool) -> None:
-        if first:  # a session that did not start cannot go on
+    def _lose(self, error: VisavisError, now_s: float) -> None:
+        """The server is lost; see whether there may be another."""
+        self._in_flight.clear()
+        self._outage = next_try(
+            self._outage,
+            error,
+            now_s,
+            self._patience,
+            self._servers,
+            established=self._established,
+        )
+        if self._outage is None:
+            self._broken = error
+
+    def _refuse(self, request_id: str, error: ServerError, now_s: float) -> None:
+        if error.may_pass:
+            self._lose(error, now_s)
+        elif request_id == self._start_id:  # a session that did not start cannot go on
             self._broken = error
         else:
+            del self._in_flight[request_id]
+            self._journal.forget(request_id)
             self._refused.append(error)
 
     def _accept_frames(self, response: Response, sent_s: float, now_s: float) -> None:
         images = response.tensors["images"]
         first = int(response.tensors["first_frame"].reshape(-1)[0])
-        if self._next_frame not in (None, first):
-            self._broken = StreamBroken(
-                f"session {self.session_id}: got frame {first}, expected {self._next_frame}; "
-                "frames were lost on the way. Resume from the newest snapshot"
+        expected = first if self._next_frame is None else self._next_frame
+        if first > expected:
+            lost = StreamBroken(
+                f"session {self.session_id}: got frame {first}, expected {expected}; frames were "
+                "lost on the way. Resume from the newest snapshot"
             )
+            return self._lose(lost, now_s)
+        fresh = images[expected - first :]  # another server makes some again
+        if not len(fresh):
             return
-        self._next_frame = first + len(images)
+        self._next_frame = expected + len(fresh)
         latency_s = now_s - sent_s
         arrived_s = now_s - (self._started_s or 0.0)
-        self.timings.append(BlockTiming(first, len(images), latency_s, arrived_s))
+        self.timings.append(BlockTiming(expected, len(fresh), latency_s, arrived_s))
         self._frames.extend(
-            _EncodedFrame(content, first + i, latency_s) for i, content in enumerate(images)
+            _EncodedFrame(content, expected + i, latency_s) for i, content in enumerate(fresh)
         )
 
     # Handing over
@@ -291,6 +367,7 @@ class Exchange:
 
     def take_snapshot(self, request_id: str, position: Position) -> bytes:
         """The snapshot that `request_id` asked for, with what the client must know to go on."""
+        self._asked.discard(request_id)
         self.raise_failure()
         if request_id not in self._snapshots:
             raise SessionEnded("session: it was cancelled before the snapshot came; open another")

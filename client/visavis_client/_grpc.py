@@ -11,7 +11,7 @@ import asyncio
 import queue
 import re
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 
 import grpc
 from tritonclient.grpc import service_pb2_grpc
@@ -34,6 +34,11 @@ from visavis_client._wire import Message, Request
 _CHANNEL_OPTIONS = (
     ("grpc.max_send_message_length", -1),
     ("grpc.max_receive_message_length", -1),
+    # A server that comes back is found within a second; by default gRPC would wait up to two
+    # minutes.
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 1000),
 )
 
 
@@ -219,6 +224,14 @@ class _GrpcAioStream:
             self._on_end(_stream_error(error, self._url))
         except asyncio.CancelledError:  # how grpc.aio reports that this side cancelled
             self._on_end(None)
+
+
+def addresses(url: str | Sequence[str]) -> list[str]:
+    """The addresses of one or several servers; InputError when there is none."""
+    found = [url] if isinstance(url, str) else list(url)
+    if not found:
+        raise InputError("server: got no address, expected one or more; see `Client`")
+    return found
 
 
 def checked_url(url: str) -> str:

@@ -8,8 +8,8 @@ A `Transport` carries `Request`s and `Response`s; the gRPC ones are in `_grpc`. 
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Protocol
+from collections.abc import Callable, Sequence
+from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 import simplejpeg
@@ -72,6 +72,36 @@ class AsyncTransport(Protocol):
     def open_stream(self, on_response: OnResponse, on_end: OnEnd) -> Stream: ...
 
     async def close(self) -> None: ...
+
+
+T = TypeVar("T")
+
+
+class Ring(Generic[T]):
+    """Ways to several servers, of which one is in use. A session goes round its own copy."""
+
+    def __init__(self, ways: Sequence[T], first: int = 0) -> None:
+        self.ways = tuple(ways)
+        self._place = first
+
+    @property
+    def now(self) -> T:
+        """The one that is in use."""
+        return self.ways[self._place]
+
+    def turn(self) -> T:
+        """Use the next one."""
+        self._place = (self._place + 1) % len(self.ways)
+        return self.now
+
+    def copy(self) -> Ring[T]:
+        """One that begins where this one is."""
+        return Ring(self.ways, self._place)
+
+
+def each(ways: T | Sequence[T]) -> Sequence[T]:
+    """One or several, as several."""
+    return ways if isinstance(ways, Sequence) else [ways]
 
 
 class FakeTransport:
@@ -168,12 +198,12 @@ class _FakeAvatar:
 
     def __call__(self, request: Request) -> list[Response]:
         session = request.sequence_id
-        snapshot = request.tensors.get("snapshot")
-        before = (0, 0) if snapshot is None else tuple(np.frombuffer(snapshot.tobytes(), np.int64))
-        samples = self._samples.get(session, before[0]) + len(
-            request.tensors.get("avatar_audio", ())
-        )
-        sent = self._sent.get(session, before[1])
+        if request.start:
+            snapshot = request.tensors.get("snapshot", np.zeros(16, np.uint8))
+            before = np.frombuffer(snapshot.tobytes(), np.int64)
+            self._samples[session], self._sent[session] = map(int, before)
+        samples = self._samples[session] + len(request.tensors.get("avatar_audio", ()))
+        sent = self._sent[session]
         frames = -(-samples // SAMPLES_PER_FRAME) if request.end else samples // SAMPLES_PER_FRAME
         responses = []
         while frames - sent >= self._block or (request.end and frames > sent):

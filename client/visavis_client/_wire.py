@@ -104,6 +104,8 @@ def decode(message: Message) -> Response:
 def refusal(message: str) -> ServerError:
     """The exception for the text of an error that came inside a stream."""
     text = re.sub(r"^\[request id: [^\]]*\] ", "", message)
+    if full := re.match(r"\[UNAVAILABLE\] retry_after_s=([\d.]+) ", text):
+        return ServerUnavailable(text[full.end() :], retry_after_s=float(full[1]))
     if coded := re.match(r"\[([A-Z_]+)\] ", text):
         return _CODES.get(coded[1], ServerError)(text[coded.end() :])
     for pattern, error in _TRITON_TEXTS:

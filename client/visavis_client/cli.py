@@ -40,8 +40,11 @@ complaints = Console(stderr=True)
 FRAME_TIMEOUT_S = 30.0  # a film need not be live: a slow machine may take its time
 
 ServerOption = Annotated[
-    str | None,
-    typer.Option(help="host:port of a running server's gRPC; without it, one is started."),
+    list[str] | None,
+    typer.Option(
+        help="host:port of a running server's gRPC; several take each other's place. "
+        "Without it, one is started."
+    ),
 ]
 RepositoryOption = Annotated[
     Path, typer.Option(help="The model repository of the server that is started.")
@@ -183,9 +186,9 @@ def progress() -> Progress:
 
 
 @contextmanager
-def connected(server: str | None, repository: Path) -> Iterator[Client]:
-    """A client of `server`, or of one that lives as long as the context."""
-    place = running(repository) if server is None else nullcontext(server)
+def connected(server: list[str] | None, repository: Path) -> Iterator[Client]:
+    """A client of the servers, or of one that lives as long as the context."""
+    place = nullcontext(server) if server else running(repository)
     with place as url, Client(url, frame_timeout_s=FRAME_TIMEOUT_S) as client:
         yield client
 

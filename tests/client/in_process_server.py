@@ -33,7 +33,7 @@ Behaviour = Callable[[Request], Iterator[Response | str] | list[Response | str]]
 
 class InProcessServer(service_pb2_grpc.GRPCInferenceServiceServicer):
     """`behaviour` answers a request by responses, or by the text of an error. `lost`, when set, is
-    the status with which the stream breaks at the next request."""
+    the status with which the stream breaks at the next request; then the server is back."""
 
     def __init__(self) -> None:
         self.behaviour: Behaviour = FakeTransport(
@@ -75,7 +75,8 @@ class InProcessServer(service_pb2_grpc.GRPCInferenceServiceServicer):
             request = _request(message)
             self.requests.append(request)
             if self.lost is not None:
-                context.abort(self.lost, "the server went away")
+                status, self.lost = self.lost, None
+                context.abort(status, "the server went away")
             for answer in self.behaviour(request):
                 yield _message(request, answer)
 

@@ -114,7 +114,7 @@ def test_a_silent_server_is_given_up(portrait, conversation):
 
 def test_errors_have_their_class(server, portrait, conversation):
     async def run():
-        async with opened(portrait, server.url) as session:
+        async with opened(portrait, server.url, resume_timeout_s=0) as session:
             async for frame in session.stream(conversation):
                 if frame.index == 6:
                     server.lost = grpc.StatusCode.UNAVAILABLE

@@ -31,9 +31,12 @@ class SessionNotFound(ServingError):
 
 
 class ServerFull(ServingError):
-    """No place for another session."""
+    """No place for another session; `retry_after_s` is a good time to ask again."""
 
     code = "UNAVAILABLE"
+
+    def __init__(self, message: str, retry_after_s: float):
+        super().__init__(f"retry_after_s={retry_after_s:g} {message}")
 
 
 def code_of(error: Exception) -> str:

@@ -165,6 +165,8 @@ class Server:
         work, self.work = self.work, None
         if work is not None:
             shutil.rmtree(work, ignore_errors=True)
+            if self.log is not None and self.log.parent == work:
+                self.log = None  # so that it may be started again
 
     def wait(self) -> None:
         """Block until the server ends by itself; LaunchError then, with the end of its log."""

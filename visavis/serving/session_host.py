@@ -37,6 +37,8 @@ from visavis.snapshot import from_bytes, to_bytes
 
 LOG = logging.getLogger(__name__)
 
+RETRY_AFTER_S = 5.0  # conversations last minutes, so a place is free again within some seconds
+
 Arrays = Mapping[str, np.ndarray]
 Call = Callable[[str, Arrays, Sequence[str]], Mapping[str, np.ndarray]]
 
@@ -166,7 +168,8 @@ class SessionHost:
         if len(self.slots) >= self.max_sessions:
             raise ServerFull(
                 f"session: got one more than the {self.max_sessions} that this server holds, "
-                "expected a free place; try again later or on another server"
+                "expected a free place; try again later or on another server",
+                RETRY_AFTER_S,
             )
         slot = self.slots[message.session_id] = Slot()
         self._count()

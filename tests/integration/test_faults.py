@@ -1,0 +1,71 @@
+"""What a user sees when things break: a real server, the SDK, and kill -9."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+from visavis_client import Client, Conversation, Portrait
+
+from tests.integration.conftest import FREE, sound, video
+from visavis.serving.server import Server
+
+FRAMES = 150
+
+
+@pytest.fixture(scope="module")
+def conversation() -> Conversation:
+    return Conversation(sound(FRAMES, 0), user_audio=sound(FRAMES, 1), user_video=video(FRAMES, 2))
+
+
+@pytest.fixture
+def face(portrait) -> Portrait:
+    return Portrait(portrait["portrait"], portrait["region_centers"])
+
+
+@pytest.fixture
+def doomed(repository) -> Iterator[Server]:
+    """A server of one's own, to be killed."""
+    with Server(repository, ports=FREE, stop_timeout_s=2) as running:
+        yield running
+
+
+def pictures(client: Client, face: Portrait, conversation: Conversation, then=None) -> np.ndarray:
+    """All frames; `then` is called when frame 60 has come."""
+    found = {}
+    with client, client.session(portrait=face, seed=3, image_format="raw") as session:
+        for frame in session.stream(conversation):
+            assert frame.index not in found
+            found[frame.index] = frame.image
+            if frame.index == 60 and then is not None:
+                then()
+    assert list(found) == list(range(FRAMES))
+    return np.stack(list(found.values()))
+
+
+def kill(server: Server) -> None:
+    """Without a word of farewell."""
+    assert server.process is not None
+    os.killpg(server.process.pid, signal.SIGKILL)
+    server.stop()  # what it left in /dev/shm
+
+
+def test_another_server_takes_over_from_one_that_is_killed(server, doomed, face, conversation):
+    expected = pictures(Client(server.grpc_url), face, conversation)
+    client = Client([doomed.grpc_url, server.grpc_url], snapshot_interval_s=1.0)
+    assert (pictures(client, face, conversation, lambda: kill(doomed)) == expected).all()
+
+
+def test_a_server_that_is_killed_and_started_again_goes_on(
+    server, doomed, repository, face, conversation
+):
+    expected = pictures(Client(server.grpc_url), face, conversation)
+
+    def restart():
+        kill(doomed)
+        doomed.start()
+
+    assert (pictures(Client(doomed.grpc_url), face, conversation, restart) == expected).all()
