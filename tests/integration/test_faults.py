@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from visavis_client import Client, Conversation, Portrait
 
-from tests.integration.conftest import FREE, sound, video
+from tests.integration.conftest import CONFIG, FREE, sound, video
 from visavis.serving.server import Server
+from visavis.serving.watchdog import ServedModels
 
 FRAMES = 150
 
@@ -69,3 +70,23 @@ def test_a_server_that_is_killed_and_started_again_goes_on(
         doomed.start()
 
     assert (pictures(Client(doomed.grpc_url), face, conversation, restart) == expected).all()
+
+
+@pytest.mark.parametrize("model", ["sdcm_denoiser", "sdcm_sampler", "vae_encoder", "echo_session"])
+def test_a_model_whose_process_is_killed_is_healed_and_sessions_go_on(
+    server, face, conversation, model
+):
+    expected = pictures(Client(server.grpc_url), face, conversation)
+    healed = server.healed[model]
+    client = Client(server.grpc_url, frame_timeout_s=1.0)
+    found = pictures(client, face, conversation, lambda: kill_process_of(server, model))
+    assert (found == expected).all()
+    assert server.healed[model] == healed + 1
+
+
+def kill_process_of(server: Server, model: str) -> None:
+    assert server.process is not None
+    models = ServedModels(server.grpc_url, server.repository, CONFIG, server.process.pid)
+    (process,) = [process for name, process in models.stubs() if name == model]
+    models.close()
+    process.kill()

@@ -4,9 +4,13 @@ import shutil
 import signal
 import subprocess
 import sys
+import urllib.error
+import urllib.request
 from pathlib import Path
 
 import pytest
+import tritonclient.grpc as triton
+from tritonclient.utils import InferenceServerException
 
 from tests.integration.conftest import FREE
 from tests.integration.stream import Stream, new_id
@@ -100,3 +104,21 @@ def test_the_doctor_finds_what_the_server_needs(server, repository, tmp_path):
     assert [check.name for check in ill] == ["echo", "ports"]
     assert all(check.remedy for check in ill)
     assert not checks(tmp_path)[-2].ok  # no repository at all
+
+
+def test_only_an_administrator_loads_and_unloads_models(server):
+    with triton.InferenceServerClient(server.grpc_url) as client:
+        for refused in (
+            lambda: client.unload_model("enroll"),
+            lambda: client.register_system_shared_memory("region", "/region", 64),
+            lambda: client.update_log_settings({"log_verbose_level": 1}),
+        ):
+            with pytest.raises(InferenceServerException, match="protocol is restricted"):
+                refused()
+        models = client.get_model_repository_index(headers=server.admin_headers).models
+        assert {model.name for model in models} == set(contracts(tiny()))
+    request = urllib.request.Request(
+        f"{server.http_url}/v2/repository/models/enroll/unload", data=b"{}", method="POST"
+    )
+    with pytest.raises(urllib.error.HTTPError, match="403"):
+        urllib.request.urlopen(request)

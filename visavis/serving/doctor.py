@@ -28,7 +28,14 @@ from visavis.serving.server import (
     stub,
 )
 
-PACKAGES = ("nvidia-pytriton", "onnxruntime", "safetensors", "simplejpeg")
+PACKAGES = (
+    "nvidia-pytriton",
+    "onnxruntime",
+    "psutil",
+    "safetensors",
+    "simplejpeg",
+    "tritonclient",
+)
 SHARED_MEMORY_BYTES = 512 * 2**20  # eleven models with their regions, and room for requests
 FILES = {"onnx": "model.onnx", "python": "model.py", "session": "model.py"}
 

@@ -14,6 +14,7 @@ import importlib.util
 import logging
 import os
 import re
+import secrets
 import shutil
 import signal
 import socket
@@ -25,12 +26,17 @@ import threading
 import time
 import urllib.request
 import uuid
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+
+from visavis import config as configs
+from visavis.config import EchoConfig
+from visavis.serving.watchdog import ServedModels, Watchdog
 
 LOG = logging.getLogger(__name__)
 
@@ -40,6 +46,7 @@ ONNX_BACKEND = Path(__file__).parent / "backend_onnxruntime"
 POLL_S = 0.1
 KILL_S = 2.0  # how long killed processes may take to go; under a careless init some never do
 LOG_LINES = 20  # of the server's log, in an error
+ADMIN_APIS = "model-repository,shared-memory,logging,trace"
 ERROR_LINE = re.compile(r"E\d{4} ")
 
 
@@ -67,6 +74,9 @@ class Server:
         stop_timeout_s: how long it may take to stop before it is killed. Triton waits that long
             for the end of every open session.
         config_name: serve `configs/<config_name>.pbtxt` of the models that have one.
+        watched: load a model anew when its process has died or hangs (`visavis.serving.watchdog`).
+        admin_key: whoever may load and unload models, trace, log and register shared memory says
+            it; see `admin_headers`. By default one that nobody else knows.
         log: where the server's log goes; None keeps it in a temporary file for errors.
         arguments: further arguments of `tritonserver`.
     """
@@ -80,6 +90,8 @@ class Server:
         start_timeout_s: float = 120.0,
         stop_timeout_s: float = 5.0,
         config_name: str | None = None,
+        watched: bool = True,
+        admin_key: str | None = None,
         log: str | Path | None = None,
         arguments: tuple[str, ...] = (),
     ):
@@ -89,12 +101,21 @@ class Server:
         self.start_timeout_s = start_timeout_s
         self.stop_timeout_s = stop_timeout_s
         self.config_name = config_name
+        self.watched = watched
+        self.admin_key = admin_key or secrets.token_urlsafe()
         self.arguments = arguments
         # The regions' names are ours alone, so that cleaning up touches no other server's.
         self.region_prefix = f"visavis_{uuid.uuid4().hex[:12]}_"
         self.work: Path | None = None
         self.log = Path(log) if log else None
         self.process: subprocess.Popen | None = None
+        self.healed: Counter[str] = Counter()  # how often each model was loaded anew
+        self.watch = ExitStack()
+
+    @property
+    def admin_headers(self) -> dict[str, str]:
+        """What a gRPC request carries that is an administrator's."""
+        return {"triton-grpc-protocol-admin-key": self.admin_key}
 
     @property
     def grpc_url(self) -> str:
@@ -145,12 +166,15 @@ class Server:
                     start_new_session=True,  # a group of its own, stubs included
                 )
             self._await_readiness()
+            if self.watched:
+                self._watch()
         except BaseException:  # Ctrl-C while loading leaves nothing behind either
             self.stop()
             raise
 
     def stop(self) -> None:
         """End the server and all its processes, and free its shared memory. May be called twice."""
+        self.watch.close()
         process, self.process = self.process, None
         if process is not None:
             _signal_group(process.pid, signal.SIGTERM)
@@ -193,6 +217,10 @@ class Server:
             "metrics-address": self.host,
             "metrics-port": self.ports.metrics,
             "allow-gpu-metrics": "false",
+            "model-control-mode": "explicit",  # what the watchdog needs
+            "load-model": "*",
+            "grpc-restricted-protocol": f"{ADMIN_APIS}:admin-key={self.admin_key}",
+            "http-restricted-api": f"{ADMIN_APIS}:admin-key={self.admin_key}",
             "exit-on-error": "true",
             "exit-timeout-secs": max(1, int(self.stop_timeout_s) - 1),
             "log-verbose": 0,
@@ -211,6 +239,20 @@ class Server:
             "--disable-auto-complete-config",
             *self.arguments,
         ]
+
+    def _watch(self) -> None:
+        assert self.process is not None
+        config = configs.load(EchoConfig, self.repository / "config.json")
+        models = ServedModels(
+            self.grpc_url, self.repository, config, self.process.pid, self.admin_headers
+        )
+        stop = threading.Event()
+        dog = Watchdog(models, healed=lambda model: self.healed.update([model]))
+        thread = threading.Thread(target=dog.run, args=[stop], name="watchdog", daemon=True)
+        thread.start()
+        self.watch.callback(models.close)
+        self.watch.callback(thread.join)
+        self.watch.callback(stop.set)
 
     def _await_readiness(self) -> None:
         assert self.process is not None

@@ -1,0 +1,127 @@
+"""The watchdog over pretended models: what it mends, and what it leaves alone."""
+
+import threading
+from dataclasses import dataclass, field
+
+import pytest
+from tritonclient.utils import InferenceServerException
+
+from tests.sizes import tiny
+from visavis.contract import contracts
+from visavis.serving.watchdog import ASK_EVERY_S, LOOK_EVERY_S, QUIET_S, Watchdog, canary
+
+
+@dataclass
+class Pretended:
+    """Models that say what a test wants."""
+
+    alive: dict = field(default_factory=lambda: {"sampler": 1, "decoder": 2})
+    done: dict = field(default_factory=lambda: {"sampler": 0, "decoder": 0, "in_c++": 0})
+    hanging: set = field(default_factory=set)
+    asked: list = field(default_factory=list)
+    reloaded: list = field(default_factory=list)
+
+    def processes(self):
+        return self.alive
+
+    def answered(self):
+        return self.done
+
+    def ask(self, model):
+        self.asked.append(model)
+        return model not in self.hanging
+
+    def reload(self, model):
+        self.reloaded.append(model)
+        self.alive = {"sampler": 1, "decoder": 2}
+        self.hanging.discard(model)
+
+
+@pytest.fixture
+def models():
+    return Pretended()
+
+
+@pytest.fixture
+def look(models):
+    """Look for some seconds."""
+    now_s, healed = [0.0], []
+    dog = Watchdog(models, healed=healed.append, clock=lambda: now_s[0])
+
+    def go_on(seconds=LOOK_EVERY_S, each=lambda: None):
+        for _ in range(round(seconds / LOOK_EVERY_S)):
+            each()
+            dog.look()
+            now_s[0] += LOOK_EVERY_S
+        return healed
+
+    return go_on
+
+
+def test_a_dead_process_is_replaced_at_once_and_only_once(models, look):
+    assert look() == []
+    del models.alive["sampler"]
+    assert look() == ["sampler"]
+    assert look(5) == models.reloaded == ["sampler"]
+
+
+def test_one_of_several_processes_counts(models, look):
+    look()
+    models.alive = {"sampler": 1, "decoder": 1}
+    assert look() == ["decoder"]
+
+
+def test_a_model_without_processes_of_its_own_is_never_missed(models, look):
+    assert look(60) == []
+
+
+def test_a_busy_model_is_not_asked(models, look):
+    def work():
+        models.done = {name: count + 1 for name, count in models.done.items()}
+
+    look(60, each=work)
+    assert models.asked == []
+
+
+def test_a_quiet_model_is_asked_now_and_then(models, look):
+    look(QUIET_S)
+    assert models.asked == []
+    look(10 * ASK_EVERY_S)
+    assert sorted(set(models.asked)) == ["decoder", "in_c++", "sampler"]
+    assert 27 <= len(models.asked) <= 33
+
+
+def test_one_model_a_look_is_asked(models, look):
+    look(QUIET_S)
+    counts = []
+    look(1.0, each=lambda: counts.append(len(models.asked)))
+    assert counts[:4] == [0, 1, 2, 3]
+
+
+def test_a_model_that_hangs_is_replaced(models, look):
+    models.hanging = {"decoder"}
+    assert look(QUIET_S + 4 * LOOK_EVERY_S) == ["decoder"]
+    assert look(60) == ["decoder"]
+
+
+def test_a_server_that_does_not_answer_is_looked_at_again(models):
+    stop, looks = threading.Event(), []
+
+    def answered():
+        looks.append(1)
+        if len(looks) == 3:
+            stop.set()
+        raise InferenceServerException("gone")
+
+    models.answered = answered
+    Watchdog(models).run(stop)
+    assert len(looks) == 3
+
+
+@pytest.mark.parametrize("name", ["sdcm_denoiser", "vae_decoder", "sdcm_sampler"])
+def test_a_canary_has_the_smallest_shape_of_the_contract(name):
+    contract = contracts(tiny())[name]
+    shapes = {tensor.name(): tensor.shape() for tensor in canary(contract)}
+    assert set(shapes) == {spec.name for spec in contract.inputs}
+    for spec in contract.inputs:
+        assert shapes[spec.name] == [1, *(abs(n) for n in spec.dims)]

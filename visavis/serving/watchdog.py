@@ -1,0 +1,233 @@
+"""This is where a server's models are watched, and loaded anew when one has died or hangs.
+
+    Watchdog(server).run(stop)
+
+Triton goes on calling a model ready whose process is gone, and never starts it again. So its
+processes are looked at several times a second, which costs nothing. A process that is there may
+still hang: a model that has done nothing for a while is asked something small (a canary), seldom,
+as on a machine of two cores every network's turn is felt. Unloading and loading mends both; those
+sessions whose blocks were under way are resumed by their clients.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+import time
+import uuid
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import psutil
+import tritonclient.grpc as triton
+from tritonclient.utils import InferenceServerException
+
+from visavis.config import EchoConfig
+from visavis.contract import ModelContract, contracts
+
+LOG = logging.getLogger(__name__)
+
+LOOK_EVERY_S = 0.25
+QUIET_S = 2.0  # after so long without work a model is asked something,
+ASK_EVERY_S = 10.0  # and then this often
+ANSWER_WITHIN_S = 3.0
+STUB = "triton_python_backend_stub"
+
+
+class Models(Protocol):
+    """What is watched."""
+
+    def processes(self) -> Mapping[str, int]:
+        """How many live processes each model has, of those that have processes of their own."""
+        ...
+
+    def answered(self) -> Mapping[str, int]:
+        """How many requests each model has answered so far."""
+        ...
+
+    def ask(self, model: str) -> bool:
+        """Whether a model answers at all."""
+        ...
+
+    def reload(self, model: str) -> None:
+        """Unload and load a model."""
+        ...
+
+
+@dataclass
+class Watch:
+    """What is known of one model."""
+
+    processes: int = 0  # the most that were seen
+    answered: int = 0
+    quiet_since_s: float = 0.0
+    asked_s: float = field(default=-ASK_EVERY_S)
+
+
+class Watchdog:
+    """Looks at models again and again.
+
+    healed: is told the name of each model that was loaded anew.
+    """
+
+    def __init__(
+        self,
+        models: Models,
+        *,
+        healed: Callable[[str], object] = lambda model: None,
+        clock: Callable[[], float] = time.monotonic,
+    ):
+        self.models = models
+        self.healed = healed
+        self.clock = clock
+        self.watches: dict[str, Watch] = {}
+
+    def run(self, stop: threading.Event) -> None:
+        """Look until `stop` is set. A server that does not answer is not this one's business."""
+        while not stop.wait(LOOK_EVERY_S):
+            try:
+                self.look()
+            except InferenceServerException as error:
+                LOG.warning("watchdog: %s", error)
+
+    def look(self) -> None:
+        """Look once, and mend what is broken."""
+        for model in self._dead() or self._hanging():
+            LOG.error("watchdog: %s does not live or does not answer; loading it anew", model)
+            self.models.reload(model)
+            watch = self.watches[model]
+            watch.processes, watch.quiet_since_s = 0, self.clock()
+            self.healed(model)
+
+    def _dead(self) -> list[str]:
+        found = self.models.processes()
+        for model, count in found.items():
+            watch = self.watches.setdefault(model, Watch())
+            watch.processes = max(watch.processes, count)
+        return [m for m, watch in self.watches.items() if found.get(m, 0) < watch.processes]
+
+    def _hanging(self) -> list[str]:
+        now_s, found = self.clock(), self.models.answered()
+        for model, answered in found.items():
+            watch = self.watches.setdefault(model, Watch(quiet_since_s=now_s))
+            if answered != watch.answered:
+                watch.answered, watch.quiet_since_s = answered, now_s
+            quiet_s, unasked_s = now_s - watch.quiet_since_s, now_s - watch.asked_s
+            if quiet_s >= QUIET_S and unasked_s >= ASK_EVERY_S:
+                watch.asked_s = now_s
+                return [] if self.models.ask(model) else [model]  # one a look, lest they be felt
+        return []
+
+
+class ServedModels:
+    """The models of a server on this machine.
+
+    Args:
+        url: host:port of gRPC.
+        repository: the model repository.
+        config: its size.
+        process: of `tritonserver`.
+        headers: that admit to the model repository's protocol, where it is restricted.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        repository: Path,
+        config: EchoConfig,
+        process: int,
+        headers: dict[str, str] | None = None,
+    ):
+        self.url = url
+        self.client = triton.InferenceServerClient(url)
+        self.repository = repository
+        self.contracts = {m.name: m for m in contracts(config).values() if m.kind != "ensemble"}
+        self.process = psutil.Process(process)
+        self.headers = headers
+        self.models = {repository / name: name for name in self.contracts}
+
+    def close(self) -> None:
+        """Close the connection."""
+        self.client.close()
+
+    def processes(self) -> Mapping[str, int]:
+        """How many live stubs each model has; a backend in C++ has none."""
+        return Counter(model for model, _ in self.stubs())
+
+    def stubs(self) -> Iterator[tuple[str, psutil.Process]]:
+        """Every live stub, and the model that it is of."""
+        for process in self.process.children():
+            if model := self._model_of(process):
+                yield model, process
+
+    def _model_of(self, process: psutil.Process) -> str | None:
+        """Whose stub a process is: its arguments begin with its name and the model's file."""
+        try:
+            command = process.cmdline()
+        except psutil.Error:  # a zombie has no arguments, and others may end at any time
+            return None
+        if len(command) < 2 or not command[0].endswith(STUB):
+            return None
+        return self.models.get(Path(command[1]).parents[1])
+
+    def answered(self) -> Mapping[str, int]:
+        """Successes and failures of each model."""
+        message: Any = self.client.get_inference_statistics(client_timeout=ANSWER_WITHIN_S)
+        return {
+            model.name: model.inference_stats.success.count + model.inference_stats.fail.count
+            for model in message.model_stats
+            if model.name in self.contracts
+        }
+
+    def ask(self, model: str) -> bool:
+        """Ask for an inference on zeros. A refusal is an answer: it comes from the process."""
+        contract = self.contracts[model]
+        try:
+            if contract.kind == "session":
+                return self._refuses(model)
+            self.client.infer(model, canary(contract), client_timeout=ANSWER_WITHIN_S)
+        except InferenceServerException as error:
+            return "INVALID_ARG" in str(error)
+        return True
+
+    def _refuses(self, model: str) -> bool:
+        """Whether sessions answer: one that cannot begin is refused by their process."""
+        answers: queue.SimpleQueue = queue.SimpleQueue()
+        options = triton.InferInput("options", [1], "BYTES")
+        options.set_data_from_numpy(np.array([b'{"canary": true}'], np.object_))
+        with triton.InferenceServerClient(self.url) as client:
+            client.start_stream(lambda result, error: answers.put(error))
+            client.async_stream_infer(
+                model,
+                [options],
+                sequence_id=str(uuid.uuid4()),  # type: ignore[arg-type]  # strings are served too
+                sequence_start=True,
+                sequence_end=True,
+            )
+            try:
+                return "INVALID_ARG" in str(answers.get(timeout=ANSWER_WITHIN_S))
+            except queue.Empty:
+                return False
+            finally:
+                client.stop_stream(cancel_requests=True)
+
+    def reload(self, model: str) -> None:
+        """Unload and load; loading alone does nothing for what Triton holds to be loaded."""
+        self.client.unload_model(model, headers=self.headers)
+        self.client.load_model(model, headers=self.headers)
+
+
+def canary(contract: ModelContract) -> list[triton.InferInput]:
+    """The smallest request of a model, all zeros."""
+    inputs = []
+    for spec in contract.inputs:
+        array = np.zeros((1, *(1 if n == -1 else n for n in spec.dims)), spec.numpy_dtype)
+        tensor = triton.InferInput(spec.name, list(array.shape), spec.dtype)
+        tensor.set_data_from_numpy(array)
+        inputs.append(tensor)
+    return inputs
