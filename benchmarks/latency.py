@@ -6,8 +6,8 @@ reading files are not. The user's video is aligned before the clock starts.
 
 - *first frame*: from opening the session (portrait sent) to the first picture.
 - *throughput*: the conversation is streamed as fast as the server takes it.
-- *live block latency*: chunks are sent at the pace of the conversation, one each 200 ms, whether or
-  not the last one is answered; from sending a block's last input to having its pictures.
+- *live block latency*: chunks are due at the pace of the conversation, one each 200 ms; from when a
+  block's last input is due to the arrival of its pictures, not decoded yet (`benchmarks.live`).
 - *bare*: each network alone in ONNX Runtime, in this process, same threads, on one block; their sum
   is what serving can at best reach. `efficiency` is that sum over the time a block takes through
   Triton when streamed.
@@ -15,9 +15,9 @@ reading files are not. The user's video is aligned before the clock starts.
 
 from __future__ import annotations
 
+import itertools
 import json
 import time
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated
@@ -26,18 +26,16 @@ import numpy as np
 import typer
 from rich.console import Console
 from rich.table import Table
-from visavis_client import Client, Conversation
-from visavis_client.conversation import chunks_of
-from visavis_client.face import align_portrait, read_image
+from visavis_client import Client
 
 from benchmarks.environment import environment
+from benchmarks.live import Talk, example, latencies
 from visavis import config as configs
 from visavis.config import FRAME_RATE_HZ, EchoConfig
 from visavis.contract import ModelContract, TensorSpec, contracts
 from visavis.serving.network import Network
 from visavis.serving.server import Ports, Server
 
-EXAMPLES = Path(__file__).parents[1] / "examples"
 REPOSITORY = Path(__file__).parents[1] / "model_repository"
 RESULTS = Path(__file__).parent / "results"
 PERCENTILES = (50, 95, 99)
@@ -88,59 +86,27 @@ class Result:
         }
 
 
-def conversation(client: Client) -> Conversation:
-    """The example, its faces aligned beforehand."""
-    read = Conversation.from_files(
-        portrait=EXAMPLES / "portrait.png",
-        avatar_audio=EXAMPLES / "avatar.wav",
-        user_audio=EXAMPLES / "user.wav",
-        user_video=EXAMPLES / "user.mp4",
-        transcript=EXAMPLES / "transcript.json",
-    )
-    size = client.server.image_size
-    faces = np.stack(list(read.user_faces(size)))
-    portrait = align_portrait(read_image(EXAMPLES / "portrait.png"), size)
-    return Conversation(read.avatar_audio, portrait, read.user_audio, faces, read.transcript)
-
-
-def stream(client: Client, talk: Conversation, result: Result | None) -> None:
+def stream(client: Client, talk: Talk, result: Result | None) -> None:
     """One run as fast as it goes; None for a run that only warms up."""
-    assert talk.portrait is not None
+    blocks = talk.frames // client.server.block_frames
+    chunks = itertools.islice(talk.chunks(client.server.block_frames), blocks)
     started = time.perf_counter()
-    with client.session(portrait=talk.portrait) as session:
-        arrived = [time.perf_counter() for _ in session.stream(talk)]
+    with client.session(portrait=talk.portrait, user_audio=True, user_video=True) as session:
+        decoded = ((frame.image, time.perf_counter()) for frame in session.stream(chunks))
+        arrived = [moment for _, moment in decoded]
     if result is not None:
         result.first_frame_s.append(arrived[0] - started)
         steady = arrived[-1] - arrived[0]
         result.frames_per_second.append((len(arrived) - result.block_frames) / steady)
 
 
-def live(client: Client, talk: Conversation, result: Result) -> None:
+def live(client: Client, talk: Talk, result: Result) -> None:
     """One run at the pace of the conversation."""
-    assert talk.portrait is not None
+    blocks = talk.frames // result.block_frames
+    chunks = itertools.islice(talk.chunks(result.block_frames), blocks)
     with client.session(portrait=talk.portrait, user_audio=True, user_video=True) as session:
-        for chunk in _paced(chunks_of(talk, client.server, session.position), result.block_frames):
-            session.send(
-                avatar_audio=chunk.avatar_audio,
-                user_audio=chunk.user_audio,
-                user_video=chunk.user_video,
-                turns=chunk.turns,
-            )
-            for _ in session.ready():
-                pass
-        session.finish()
-        for _ in session.frames():
-            pass
-        # The first block carries the enrolment and the last ones the padding of the end.
-        result.live_block_latency_s += [t.latency_s for t in session.timings[1:-2]]
-
-
-def _paced(chunks: Iterator, block_frames: int) -> Iterator:
-    interval_s = block_frames / FRAME_RATE_HZ
-    started = time.perf_counter()
-    for n, chunk in enumerate(chunks):
-        time.sleep(max(0.0, started + n * interval_s - time.perf_counter()))
-        yield chunk
+        found = list(latencies(session, chunks, result.block_frames / FRAME_RATE_HZ))
+    result.live_block_latency_s += found[1:]  # the first block carries the enrolment
 
 
 def bare(repository: Path, config: EchoConfig, result: Result, threads: int, runs: int) -> None:
@@ -170,7 +136,7 @@ def _inputs(contract: ModelContract, length: int) -> dict[str, np.ndarray]:
     return {spec.name: values(spec) for spec in contract.inputs}
 
 
-def shares(client: Client, talk: Conversation, result: Result) -> None:
+def shares(client: Client, talk: Talk, result: Result) -> None:
     """Each model's compute time a block, from the server's own statistics over one run."""
     before = client.statistics()
     stream(client, talk, None)
@@ -203,7 +169,7 @@ def main(
     result = Result(config.name, config.block_frames, config.sampling.num_steps)
     head = environment()
     with Server(repository, ports=Ports(0, 0, 0)) as server, Client(server.grpc_url) as client:
-        talk = conversation(client)
+        talk = example(client.server)
         stream(client, talk, None)
         for _ in range(runs):
             stream(client, talk, result)

@@ -247,12 +247,12 @@ class AsyncSession:
             if not self._exchange.has_frame:
                 self._exchange.raise_failure()
                 return
-            yield self._take_frame()
+            yield self._exchange.take_frame()
 
     def ready(self) -> Iterator[Frame]:
         """Yield the frames that have come, without waiting."""
         while self._exchange.has_frame:
-            yield self._take_frame()
+            yield self._exchange.take_frame()
 
     async def snapshot(self) -> bytes:
         """The session as bytes, after all that was sent; see `Session.snapshot`."""
@@ -289,9 +289,6 @@ class AsyncSession:
     def _dispatch(self, request: Request | None) -> None:
         if request is not None:
             self._stream.send(request)
-
-    def _take_frame(self) -> Frame:
-        return self._exchange.decode(self._exchange.take_frame())
 
     async def _frames_until(self, ready: Callable[[], bool]) -> AsyncGenerator[Frame, None]:
         while not ready():

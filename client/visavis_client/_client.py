@@ -313,8 +313,7 @@ class Session:
 
     def _take_frame(self) -> Frame:
         with self._changed:
-            encoded = self._exchange.take_frame()
-        return self._exchange.decode(encoded)
+            return self._exchange.take_frame()
 
     def _frames_until(self, ready: Callable[[], bool]) -> Iterator[Frame]:
         while not ready():

@@ -15,10 +15,9 @@ import struct
 import uuid
 from collections import deque
 from dataclasses import asdict, dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
-import simplejpeg
 
 from visavis.config import FRAME_RATE_HZ
 from visavis_client import _wire
@@ -65,12 +64,6 @@ class Opening:
     position: Position = field(default_factory=Position)
 
 
-class _EncodedFrame(NamedTuple):
-    content: bytes
-    index: int
-    latency_s: float
-
-
 class Exchange:
     """The books of one session. `servers`: how many there are to try."""
 
@@ -92,7 +85,7 @@ class Exchange:
         self._asked: set[str] = set()  # requests for a snapshot that are the caller's
         self._in_flight: dict[str, float] = {}  # request id -> when it was sent
         self._requests = 0
-        self._frames: deque[_EncodedFrame] = deque()
+        self._frames: deque[Frame] = deque()
         self._snapshots: dict[str, np.ndarray] = {}
         self._next_frame: int | None = None if opening.options is None else 0
         self._started_s: float | None = None
@@ -340,30 +333,16 @@ class Exchange:
         latency_s = now_s - sent_s
         arrived_s = now_s - (self._started_s or 0.0)
         self.timings.append(BlockTiming(expected, len(fresh), latency_s, arrived_s))
+        form, size = self._opening.image_format, self.server.image_size
         self._frames.extend(
-            _EncodedFrame(content, expected + i, latency_s) for i, content in enumerate(fresh)
+            Frame(content, expected + i, latency_s, form, size) for i, content in enumerate(fresh)
         )
 
     # Handing over
 
-    def take_frame(self) -> _EncodedFrame:
-        """The oldest frame that nobody has taken; it is decoded by `decode`, off the lock."""
+    def take_frame(self) -> Frame:
+        """The oldest frame that nobody has taken."""
         return self._frames.popleft()
-
-    def decode(self, encoded: _EncodedFrame) -> Frame:
-        """The frame's pixels, from JPEG or raw bytes."""
-        size = self.server.image_size
-        try:
-            if self._opening.image_format == "jpeg":
-                image = simplejpeg.decode_jpeg(encoded.content, colorspace="RGB")
-            else:
-                image = np.frombuffer(encoded.content, np.uint8).reshape(size, size, 3)
-        except ValueError as error:
-            raise StreamBroken(
-                f"frame {encoded.index}: got {len(encoded.content)} bytes that are no "
-                f"{self._opening.image_format} picture ({error}); resume from the newest snapshot"
-            ) from error
-        return Frame(image, encoded.index, encoded.latency_s)
 
     def take_snapshot(self, request_id: str, position: Position) -> bytes:
         """The snapshot that `request_id` asked for, with what the client must know to go on."""

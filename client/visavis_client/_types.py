@@ -9,13 +9,15 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Literal, get_args
 
 import numpy as np
+import simplejpeg
 
 from visavis.config import FRAME_RATE_HZ, SAMPLES_PER_FRAME
 from visavis.contract import TensorSpec
-from visavis_client._errors import InputError, PortraitError, TranscriptError
+from visavis_client._errors import InputError, PortraitError, StreamBroken, TranscriptError
 
 Role = Literal["user", "avatar"]
 ImageFormat = Literal["jpeg", "raw"]
@@ -130,13 +132,30 @@ class SessionOptions:
 class Frame:
     """One frame of the avatar.
 
-    image: (H, W, 3) uint8. latency_s: from sending the request that completed the frame's block
-    to the arrival of the frame.
+    content: as the server encoded it, a JPEG or the raw values row by row; hand it on as it is if
+    nobody looks at its pixels here. latency_s: from sending the request that completed the frame's
+    block to the arrival of the frame.
     """
 
-    image: np.ndarray
+    content: bytes = field(repr=False)
     index: int
     latency_s: float
+    image_format: ImageFormat
+    image_size: int
+
+    @cached_property
+    def image(self) -> np.ndarray:
+        """(H, W, 3) uint8, decoded when it is first asked for; StreamBroken if it cannot be."""
+        size = self.image_size
+        try:
+            if self.image_format == "jpeg":
+                return simplejpeg.decode_jpeg(self.content, colorspace="RGB")
+            return np.frombuffer(self.content, np.uint8).reshape(size, size, 3)
+        except ValueError as error:
+            raise StreamBroken(
+                f"frame {self.index}: got {len(self.content)} bytes that are no "
+                f"{self.image_format} picture ({error}); resume from the newest snapshot"
+            ) from error
 
     @property
     def pts_s(self) -> float:

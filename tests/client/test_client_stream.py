@@ -94,6 +94,7 @@ def test_raw_frames_are_exact(server, client, portrait):
         session.send(avatar_audio=FRAME)
         session.finish()
         (frame,) = session.frames()
+    assert frame.content == pixels.tobytes()
     np.testing.assert_array_equal(frame.image, pixels)
 
 
@@ -294,7 +295,7 @@ def test_damaged_pictures_are_noticed(portrait):
         client.session(portrait=portrait) as session,
         broken,
     ):
-        list(session.stream([Chunk(avatar_audio=FRAME)]))
+        _ = [frame.image for frame in session.stream([Chunk(avatar_audio=FRAME)])]
 
 
 def test_no_server_is_said_so():
