@@ -42,6 +42,9 @@ from benchmarks.shapes import SHAPES  # noqa: E402
 from visavis.config import FRAME_RATE_HZ  # noqa: E402
 
 
+HOST = "localhost:8001"
+
+
 class DeadlineMissed(Exception):
     """A block came too late to be shown."""
 
@@ -78,20 +81,20 @@ def _keep_samples(environment: Any, **_: Any) -> None:
 
 @events.test_start.add_listener
 def _read_the_example(environment: Any, **_: Any) -> None:
-    with Client(environment.host or Conversation.host) as client:
+    with Client(environment.host or HOST) as client:
         Conversation.talk = example(client.server)
 
 
 class Conversation(User):
     """One person who talks with the avatar."""
 
-    host = "localhost:8001"
+    host = HOST
     wait_time = constant(0.5)
     talk: Talk  # shared by all
 
     def on_start(self) -> None:
         """Connect."""
-        self.client = Client(self.host or "", frame_timeout_s=10.0)
+        self.client = Client(self.host or HOST, frame_timeout_s=10.0)
 
     def on_stop(self) -> None:
         """Leave."""

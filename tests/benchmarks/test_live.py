@@ -26,7 +26,8 @@ def talk() -> Talk:
     )
     voices = rng.uniform(-0.5, 0.5, (2, FRAMES * SAMPLES_PER_FRAME)).astype(np.float32)
     faces = rng.integers(0, 256, (FRAMES, SIZE, SIZE, 3), np.uint8)
-    return Talk(portrait, *voices, faces, (Turn("user", "hello", 0.5),))
+    avatar, user = voices
+    return Talk(portrait, avatar, user, faces, (Turn("user", "hello", 0.5),))
 
 
 def test_a_talk_goes_round_and_round(talk):
