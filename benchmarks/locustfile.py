@@ -41,7 +41,6 @@ from benchmarks.live import Talk, example, latencies  # noqa: E402
 from benchmarks.shapes import SHAPES  # noqa: E402
 from visavis.config import FRAME_RATE_HZ  # noqa: E402
 
-
 HOST = "localhost:8001"
 
 
