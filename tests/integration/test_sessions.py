@@ -267,5 +267,12 @@ def test_health_and_metrics_are_there(server, one_pass):
     one_pass()
     with urllib.request.urlopen(server.metrics_url) as page:
         metrics = page.read().decode()
-    for name in ("visavis_open_sessions{", "visavis_block_seconds_bucket{", "nv_inference_count{"):
-        assert name in metrics
+    for name in (
+        "visavis_open_sessions",
+        "visavis_refused_sessions_total",
+        "visavis_block_seconds_bucket",
+        "visavis_answer_seconds_bucket",
+        "visavis_missed_deadlines_total",
+        "nv_inference_count",
+    ):
+        assert f"{name}{{" in metrics

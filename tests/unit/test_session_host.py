@@ -185,6 +185,44 @@ def test_a_bad_start_leaves_no_session(make_host, tensors, message):
     assert host.slots == {}
 
 
+class Told:
+    """What a host told of itself."""
+
+    def __init__(self):
+        self.counts, self.blocks, self.answers, self.refusals = [], [], [], 0
+
+    def sessions(self, count):
+        self.counts.append(count)
+
+    def block(self, seconds):
+        self.blocks.append(seconds)
+
+    def answer(self, seconds, *, late):
+        self.answers.append((seconds, late))
+
+    def refused(self):
+        self.refusals += 1
+
+
+def test_a_host_tells_of_sessions_blocks_and_deadlines(make_host):
+    now_s, slow_s, told = [0.0], [0.03], Told()
+
+    def slowly(model, inputs, outputs):
+        now_s[0] += slow_s[0] if model == "echo" else 0.0
+        return call(model, inputs, outputs)
+
+    host = make_host(slowly, watcher=told, clock=lambda: now_s[0], max_sessions=1)
+    ask(host, "a", start=True, **portrait())
+    ask(host, "b", start=True, **portrait())
+    assert (told.counts, told.refusals, told.answers) == ([1], 1, [])
+    ask(host, "a", avatar_audio=audio(30))
+    assert len(told.blocks) > 1 and told.blocks == pytest.approx([0.03] * len(told.blocks))
+    assert told.answers == [(pytest.approx(0.03), False)]  # the first of several blocks
+    slow_s[0] = CONFIG.block_frames / 25 + 0.01
+    ask(host, "a", avatar_audio=audio(10))
+    assert [late for _, late in told.answers] == [False, True]
+
+
 def test_a_message_without_start_is_not_found(make_host):
     (error,) = ask(make_host(), avatar_audio=audio()).errors
     assert isinstance(error, SessionNotFound)

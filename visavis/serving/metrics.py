@@ -1,17 +1,25 @@
 """This is where the session model's own figures reach Triton's `/metrics`.
 
-visavis_open_sessions    gauge       conversations that are held
-visavis_block_seconds    histogram   from a block's signals to its pictures; a block of five
-                                     frames has 0.2 s if it is to keep up
+visavis_open_sessions             gauge      conversations that are held
+visavis_refused_sessions_total    counter    that found no place
+visavis_block_seconds             histogram  of making a block; one of five frames has 0.2 s if it
+                                             is to keep up
+visavis_answer_seconds            histogram  from a message's arrival to its first block's leaving,
+                                             waiting in line included
+visavis_missed_deadlines_total    counter    answers that took longer than their block lasts
+
+How many blocks share a batch, Triton counts itself: nv_inference_count over
+nv_inference_exec_count of a model.
 """
 
 from __future__ import annotations
 
 import threading
+from typing import Any
 
 import triton_python_backend_utils as pb_utils
 
-BLOCK_BUCKETS_S = [0.025, 0.05, 0.1, 0.15, 0.2, 0.4, 0.8, 1.6]
+SECONDS = [0.025, 0.05, 0.1, 0.15, 0.2, 0.4, 0.8, 1.6]
 
 
 class SessionMetrics:
@@ -22,26 +30,46 @@ class SessionMetrics:
     """
 
     def __init__(self, instance: str):
-        labels = {"instance": instance}
-        # The families are kept because a metric does not outlive its family.
-        self.families = [
-            pb_utils.MetricFamily(name=name, description=description, kind=kind)
-            for name, description, kind in (
-                ("visavis_open_sessions", "Conversations held", pb_utils.MetricFamily.GAUGE),
-                ("visavis_block_seconds", "Time of one block", pb_utils.MetricFamily.HISTOGRAM),
-            )
-        ]
-        sessions, seconds = self.families
-        self.open_sessions = sessions.Metric(labels=labels)
-        self.block_seconds = seconds.Metric(labels=labels, buckets=BLOCK_BUCKETS_S)
+        self.labels = {"instance": instance}
         self.lock = threading.Lock()
+        self.families: list[Any] = []  # kept because a metric does not outlive its family
+        kinds = pb_utils.MetricFamily
+        self.open_sessions = self._metric("open_sessions", "Conversations held", kinds.GAUGE)
+        self.refused_sessions = self._metric(
+            "refused_sessions_total", "Conversations that found no place", kinds.COUNTER
+        )
+        self.block_seconds = self._metric(
+            "block_seconds", "Time of one block", kinds.HISTOGRAM, buckets=SECONDS
+        )
+        self.answer_seconds = self._metric(
+            "answer_seconds", "Time to a message's first block", kinds.HISTOGRAM, buckets=SECONDS
+        )
+        self.missed_deadlines = self._metric(
+            "missed_deadlines_total", "Answers longer than their block lasts", kinds.COUNTER
+        )
+
+    def _metric(self, name: str, description: str, kind: Any, **options: Any) -> Any:
+        family = pb_utils.MetricFamily(name=f"visavis_{name}", description=description, kind=kind)
+        self.families.append(family)
+        return family.Metric(labels=self.labels, **options)
 
     def sessions(self, count: int) -> None:
         """How many conversations there are now."""
         with self.lock:
             self.open_sessions.set(count)
 
+    def refused(self) -> None:
+        """A conversation found no place."""
+        with self.lock:
+            self.refused_sessions.increment(1)
+
     def block(self, seconds: float) -> None:
         """One block was made."""
         with self.lock:
             self.block_seconds.observe(seconds)
+
+    def answer(self, seconds: float, *, late: bool) -> None:
+        """A message was answered by its first block."""
+        with self.lock:
+            self.answer_seconds.observe(seconds)
+            self.missed_deadlines.increment(int(late))

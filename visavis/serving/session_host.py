@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Protocol
 
 import numpy as np
@@ -20,7 +21,7 @@ import simplejpeg
 
 from visavis import session
 from visavis.affect import AffectError, AffectModel, ReaderAffect, Turn, word_ids
-from visavis.config import EchoConfig
+from visavis.config import FRAME_RATE_HZ, EchoConfig
 from visavis.contract import contracts
 from visavis.messages import (
     Options,
@@ -79,6 +80,12 @@ class Watcher(Protocol):
     def block(self, seconds: float) -> None:
         """One block was made."""
 
+    def answer(self, seconds: float, *, late: bool) -> None:
+        """A message was answered by its first block; `late` if a live one would have stalled."""
+
+    def refused(self) -> None:
+        """A session found no place."""
+
 
 @dataclass
 class Slot:
@@ -99,7 +106,8 @@ class SessionHost:
         affect: Psi.
         max_sessions: how many may be open; one more is refused with UNAVAILABLE.
         idle_s: a session that is silent for longer is forgotten.
-        watcher: is told the number of sessions and the time of every block.
+        watcher: is told the number of sessions, of those refused, and how long blocks and answers
+            take.
         clock: seconds, monotonic.
     """
 
@@ -130,14 +138,17 @@ class SessionHost:
 
     async def serve(self, message: Message, reply: Reply) -> None:
         """Answer one message. Never raises: an exception here would never reach the client."""
-        slot = None
+        slot, arrived_s = None, self.clock()
         try:
             slot = self._slot(message)
             slot.users += 1
             async with slot.lock:
                 loop = asyncio.get_running_loop()
-                await loop.run_in_executor(self.pool, self._answer, slot, message, reply)
+                answer = partial(self._answer, slot, message, reply, arrived_s)
+                await loop.run_in_executor(self.pool, answer)
         except Exception as error:
+            if self.watcher is not None and isinstance(error, ServerFull):
+                self.watcher.refused()
             LOG.warning("session %s: %r", message.session_id, error)
             reply.fail(error)
         finally:
@@ -188,11 +199,11 @@ class SessionHost:
 
     # One message, in a thread of the pool
 
-    def _answer(self, slot: Slot, message: Message, reply: Reply) -> None:
+    def _answer(self, slot: Slot, message: Message, reply: Reply, arrived_s: float) -> None:
         try:
             slot.state = self._received(slot, message)
             blocks = session.advance(slot.state, self._echo, self._affect_tokens)
-            begun_s = self.clock()
+            begun_s, answered = self.clock(), False
             while not reply.is_cancelled() and (block := next(blocks, None)):
                 slot.state, frames = block
                 images = encoded(frames.images, slot.state.options)
@@ -200,6 +211,9 @@ class SessionHost:
                     {"images": images, "first_frame": np.array([frames.first_frame], np.int64)}
                 )
                 begun_s = self._made_block(begun_s)
+                if not answered:
+                    answered = True
+                    self._answered(begun_s - arrived_s)
             if _wants_snapshot(message):
                 reply.send({"snapshot": np.frombuffer(to_bytes(slot.state), np.uint8)})
         finally:
@@ -211,6 +225,12 @@ class SessionHost:
         if self.watcher is not None:
             self.watcher.block(now_s - begun_s)
         return now_s
+
+    def _answered(self, seconds: float) -> None:
+        """A message's first block counts: those after it were not live, as they came at once."""
+        if self.watcher is not None:
+            block_s = self.config.block_frames / FRAME_RATE_HZ
+            self.watcher.answer(seconds, late=seconds > block_s)
 
     def _received(self, slot: Slot, message: Message) -> SessionState:
         """The session's state with what the message brings; raises before anything changes."""
