@@ -1,7 +1,9 @@
 """Conversations with a real server."""
 
+import re
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -276,3 +278,13 @@ def test_health_and_metrics_are_there(server, one_pass):
         "nv_inference_count",
     ):
         assert f"{name}{{" in metrics
+
+
+def test_the_dashboard_shows_metrics_that_exist(server, one_pass):
+    one_pass()
+    with urllib.request.urlopen(server.metrics_url) as page:
+        metrics = page.read().decode()
+    dashboard = (Path(__file__).parents[2] / "docs" / "grafana.json").read_text()
+    shown = set(re.findall(r"\b(?:visavis|nv)_[a-z_]+", dashboard))
+    assert len(shown) > 8
+    assert [name for name in shown if f"\n{name}{{" not in metrics] == []
