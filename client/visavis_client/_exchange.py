@@ -239,7 +239,8 @@ class Exchange:
         request = Request(str(self._requests), self.session_id, tensors, **flags)
         self._requests += 1
         self._in_flight[request.id] = now_s
-        self._journal.note(request)
+        if self._patience.resume_s > 0 or not self._established:
+            self._journal.note(request)
         return request
 
     # Receiving

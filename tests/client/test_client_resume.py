@@ -230,6 +230,19 @@ def test_giving_up_tells_of_the_last_loss(portrait, conversation):
         list(session.stream(conversation))
 
 
+@pytest.mark.parametrize("resume_timeout_s", [0.0, 30.0])
+def test_what_is_kept_to_be_told_again_stays_short(portrait, resume_timeout_s):
+    transport = FakeTransport(image_size=SIZE)
+    client = Client(transport=transport, resume_timeout_s=resume_timeout_s)
+    with client, client.session(portrait=portrait) as session:
+        for _ in range(400):
+            session.send(avatar_audio=np.tile(FRAME, 5))
+            list(session.ready())
+            assert len(session._exchange._journal.entries) <= 12  # 2 s of blocks of 0.2 s
+    asked = sum("want_snapshot" in request.tensors for request in transport.requests)
+    assert asked == (400 * 5 // 50 if resume_timeout_s else 0)
+
+
 # When to try
 
 
