@@ -23,7 +23,7 @@ from visavis.guidance import ConditionMask, Predict, guided
 from visavis.motion import NAMES
 from visavis.nn.echo import Echo
 from visavis.region import region_masks
-from visavis.sampler import context, sample
+from visavis.sampler import context, sample, settled, settling_weights
 from visavis.schedule import timesteps
 
 
@@ -116,10 +116,24 @@ def rolled_blocks(
         )
         denoise = guided(predict, settings.audio_guidance_scale, settings.user_guidance_scale)
         latents = sample(denoise, noise.to(device), timesteps(num_steps))
+        latents = settle(echo, latents, previous, reference)
         yield latents
         previous = context(
             latents, reference[:, None], config.denoiser.previous_frames, config.context_keep
         )
+
+
+def settle(echo: Echo, latents: Tensor, previous: Tensor, reference: Tensor) -> Tensor:
+    """`visavis.sampler.settled` of a block (B, F, C, h, w) after `previous` (B, P, C, h, w), with
+    the portrait (B, C, h, w)."""
+    weights = latents.new_tensor(settling_weights(echo.config.settling, latents.shape[1]))
+    return settled(
+        latents,
+        previous,
+        reference[:, None],
+        echo.config.context_keep,
+        weights[:, None, None, None],
+    )
 
 
 def block_noise(

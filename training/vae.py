@@ -11,8 +11,9 @@ A part of the latents is decoded with noise on it: what a denoiser predicts is n
 decoder that has only seen exact latents turns a small error into another mouth (Yang et al., 2025,
 arXiv 2507.15856, find that a tokenizer that learns to denoise makes better latents for diffusion).
 Once a denoiser is trained, `--echo` and `decoder_only` teach the decoder to paint what it predicts:
-mouths and eyes, compared where they fit best, and whole heads, which are where they should be since
-the denoiser is told how they move (`visavis.motion`).
+eyes, compared where they fit best, and whole heads, which are where they should be since the
+denoiser is told how they move (`visavis.motion`). Mouths are learned from true latents alone: a
+prediction is not sure of them, and what it is not sure of would be painted as the mean.
 """
 
 from __future__ import annotations
@@ -71,6 +72,8 @@ class VAETraining:
     decoder_only: bool = False  # leaves latents as they are, and all that was trained on them
     predicted: int = 2  # whole pictures of a network, if there is one,
     predicted_details: int = 12  # and details
+    predicted_mouth_share: float = 0.0  # of these details
+    predicted_mouth_weight: float = 0.0  # in these whole pictures
     report_every: int = 500
     loop: LoopConfig = field(default_factory=lambda: LoopConfig(steps=20000, learning_rate=1e-3))
 
@@ -93,7 +96,7 @@ def detail_map(size: int, eye_weight: float, mouth_weight: float) -> Tensor:
     y, x = np.mgrid[0:size, 0:size] / size
     eyes = np.exp(-(((x - EYES[0]) / 0.22) ** 4) - ((y - EYES[1]) / 0.09) ** 4)
     mouth = np.exp(-(((x - MOUTH[0]) / 0.15) ** 4) - ((y - MOUTH[1]) / 0.11) ** 4)
-    weight = 1 + np.maximum((eye_weight - 1) * eyes, (mouth_weight - 1) * mouth)
+    weight = 1 + (eye_weight - 1) * eyes + (mouth_weight - 1) * mouth
     return torch.from_numpy(weight.astype(np.float32))
 
 
@@ -131,17 +134,21 @@ def perceptual_loss(output: Tensor, target: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Weights:
-    """Where errors count: (H, W) of whole pictures and (S, S) of details."""
+    """Where errors count: (H, W) of whole pictures, (S, S) of details."""
 
     whole: Tensor
+    predicted: Tensor  # of whole pictures too
     detail: Tensor
 
     @classmethod
     def of(cls, settings: VAETraining, device: torch.device) -> Weights:
         """The maps of a size."""
         size = SIZES[settings.size]().image_size
-        whole = detail_map(size, settings.eye_weight, settings.mouth_weight)
-        return cls(whole.to(device), inner_map(size // 2).to(device))
+        whole, predicted = (
+            detail_map(size, settings.eye_weight, mouth_weight).to(device)
+            for mouth_weight in (settings.mouth_weight, settings.predicted_mouth_weight)
+        )
+        return cls(whole, predicted, inner_map(size // 2).to(device))
 
 
 def whole_losses(
@@ -271,7 +278,7 @@ def predicted_losses(
     seen, device = pairs_of(pairs), weights.whole.device
     known = torch.from_numpy(latents).movedim(-1, 2).to(device)
     painted, _ = reconstruct(vae, seen.to(device), settings, known)
-    whole = painting_loss(painted, seen[:, 1].to(device), weights.whole, settings)
+    whole = painting_loss(painted, seen[:, 1].to(device), weights.predicted, settings)
     return near | {"predicted": near["predicted"] + whole}
 
 
@@ -282,7 +289,7 @@ def predicted_detail_losses(
     side, device = weights.detail.shape[-1], weights.detail.device
     pairs, latents = talks.draw(settings.predicted_details)
     size, step = pairs.shape[2], pairs.shape[2] // latents.shape[2]
-    corners = detail_corners(len(pairs), size, side, step, settings.mouth_share)
+    corners = detail_corners(len(pairs), size, side, step, settings.predicted_mouth_share)
     cut = torch.from_numpy(details(latents, corners // step, side // step)).movedim(-1, 2)
     parts = pairs_of(details(pairs, corners, side)).to(device)
     painted, _ = reconstruct(vae, parts, settings, cut.to(device))

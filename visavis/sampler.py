@@ -25,6 +25,30 @@ def context(latents: Any, reference_latents: Any, frames: int, keep: float) -> A
     return reference_latents + keep * (last - reference_latents)
 
 
+def settled(
+    latents: Any, previous_latents: Any, reference_latents: Any, keep: float, weights: Any
+) -> Any:
+    """A block that begins nearer to where the one before ended.
+
+    A block is painted apart from the one before it and never fits quite; at every border a viewer
+    would see it jump. So what its first step is larger than its second is taken back, in part, and
+    the less the later a frame is.
+
+    Args: latents (…, F, C, h, w) of the block; previous_latents (…, P, C, h, w), what `context`
+    made of the block before with `keep`; reference_latents (…, 1, C, h, w); weights (F, 1, 1, 1),
+    the parts, see `settling_weights`.
+    """
+    last = reference_latents + (previous_latents[..., -1:, :, :, :] - reference_latents) / keep
+    first, second = latents[..., :1, :, :, :], latents[..., 1:2, :, :, :]
+    return latents - weights * ((first - last) - (second - first))
+
+
+def settling_weights(settling: float, frames: int) -> list[float]:
+    """How much of a jump each frame of a block takes back: `settling` of it, then of what is left
+    of that, and so on."""
+    return [settling ** (frame + 1) for frame in range(frames)]
+
+
 def sample(denoise: Denoise, noise: Any, schedule: Sequence[float]) -> Any:
     """Euler steps along `schedule` (1 … 0) from `noise`: (...) float32 -> x_0 of the same shape.
 

@@ -40,7 +40,9 @@ class Models:
             return self.networks[model].run(inputs)
         if model == "sdcm_sampler":
             denoiser = self.networks["sdcm_denoiser"]
-            (outcome,) = sample_all([inputs], lambda batch: denoiser.run(batch)["x_0"], 24)
+            (outcome,) = sample_all(
+                [inputs], lambda batch: denoiser.run(batch)["x_0"], 24, self.config
+            )
             assert not isinstance(outcome, Exception)
             return dict(outcome)
         known = dict(inputs)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from visavis.guidance import AUDIO, FULL, NONE, guided, weights
-from visavis.sampler import context, sample
+from visavis.sampler import context, sample, settled, settling_weights
 from visavis.schedule import timesteps
 
 
@@ -90,3 +90,26 @@ def test_context_fades_errors_and_keeps_the_portrait():
     np.testing.assert_array_equal(context(latents, reference, frames=2, keep=1.0).shape, told.shape)
     batched = context(latents[None], reference[None], frames=2, keep=0.5)
     np.testing.assert_array_equal(batched[0], told)
+
+
+def settle(latents, last, keep=0.5, settling=0.4):
+    """After a block that ended with `last`, all of one latent (F,)."""
+    as_latents = latents[:, None, None, None]
+    before = context(last * np.ones((3, 1, 1, 1)), np.full((1, 1, 1, 1), 7.0), 2, keep)
+    weights = np.array(settling_weights(settling, len(latents)))[:, None, None, None]
+    found = settled(as_latents, before, np.full((1, 1, 1, 1), 7.0), keep, weights)
+    return found[:, 0, 0, 0]
+
+
+def test_what_goes_on_as_before_is_left_alone():
+    latents = np.array([3.0, 4.0, 5.5, 6.0, 6.0])
+    np.testing.assert_allclose(settle(latents, last=2.0), latents)  # steps of 1 and 1
+
+
+def test_a_jump_is_spread_over_the_block():
+    latents = np.array([5.0, 5.0, 5.0, 5.0, 5.0])
+    found = settle(latents, last=2.0)
+    np.testing.assert_allclose(found, 5.0 - 3.0 * np.array([0.4, 0.16, 0.064, 0.0256, 0.01024]))
+    steps = np.abs(np.diff([2.0, *found]))
+    assert steps.max() < 3.0 and (np.diff(steps) < 0).all()
+    np.testing.assert_array_equal(settle(latents, last=2.0, settling=0.0), latents)

@@ -9,7 +9,7 @@ from tests.fakes.networks import stand_in
 from tests.sizes import tiny
 from visavis.contract import contracts
 from visavis.guidance import guided
-from visavis.sampler import sample
+from visavis.sampler import sample, settled, settling_weights
 from visavis.schedule import timesteps
 from visavis.serving import server
 from visavis.serving.network import Network
@@ -68,7 +68,12 @@ def one_by_one(request, row, denoiser):
             for mask in masks
         ]
 
-    return sample(guided(predict, *scales), request["noise"][row : row + 1], timesteps(steps))[0]
+    latents = sample(guided(predict, *scales), request["noise"][row : row + 1], timesteps(steps))
+    weights = np.array(settling_weights(CONFIG.settling, CONFIG.block_frames))[:, None, None, None]
+    reference = request["reference_latents"][row]
+    return settled(
+        latents[0], request["previous_latents"][row], reference, CONFIG.context_keep, weights
+    )
 
 
 def test_a_batch_equals_one_conversation_at_a_time(network):
@@ -84,7 +89,7 @@ def test_a_batch_equals_one_conversation_at_a_time(network):
         sampler_request(1, 2),
         sampler_request(2, 3, scales=(2.0, 1.5)),
     ]
-    outcomes = sample_all(requests, denoiser, max_batch=4)
+    outcomes = sample_all(requests, denoiser, max_batch=4, config=CONFIG)
     # Three alike in two steps; one alone in three; two under three conditions, at most four a call.
     assert batches == [3, 3, 1, 1, 1, 4, 2, 4, 2]
     for request, outcome in zip(requests, outcomes, strict=True):
@@ -99,7 +104,7 @@ def test_a_bad_sampler_request_fails_alone(network):
     net = network("sdcm_denoiser")
     requests = [sampler_request(1, 0), sampler_request(1, 1, steps=0), sampler_request(1, 2)]
     requests[2]["guidance_scale"][:] = np.nan
-    good, *bad = sample_all(requests, lambda inputs: net.run(inputs)["x_0"], max_batch=24)
+    good, *bad = sample_all(requests, lambda inputs: net.run(inputs)["x_0"], 24, CONFIG)
     assert not isinstance(good, Exception)
     assert good["latents"].shape == requests[0]["noise"].shape
     assert "num_steps: got 0" in str(bad[0])

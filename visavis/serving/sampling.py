@@ -13,9 +13,10 @@ from typing import Any
 
 import numpy as np
 
+from visavis.config import EchoConfig
 from visavis.guidance import ConditionMask, guided
 from visavis.messages import SessionError
-from visavis.sampler import sample
+from visavis.sampler import sample, settled, settling_weights
 from visavis.schedule import timesteps
 
 Arrays = Mapping[str, np.ndarray]
@@ -26,7 +27,7 @@ MAX_STEPS = 64
 
 
 def sample_all(
-    requests: Sequence[Arrays], denoiser: Denoiser, max_batch: int
+    requests: Sequence[Arrays], denoiser: Denoiser, max_batch: int, config: EchoConfig
 ) -> list[Arrays | Exception]:
     """`latents` (b, F, C, h, w) of each request of `sdcm_sampler`'s inputs, or its exception.
 
@@ -50,6 +51,7 @@ def sample_all(
         }
         try:
             latents = _sample(stacked, steps, audio_scale, user_scale, denoiser, max_batch)
+            latents = _settled(latents, stacked, config)
         except Exception as error:  # becomes the answer of those who took part
             for place, _ in members:
                 outcomes[place] = error
@@ -103,6 +105,17 @@ def _sample(
         return np.split(np.concatenate(parts), repeats)
 
     return sample(guided(predict, audio_scale, user_scale), inputs["noise"], timesteps(steps))
+
+
+def _settled(latents: np.ndarray, inputs: Arrays, config: EchoConfig) -> np.ndarray:
+    weights = settling_weights(config.settling, config.block_frames)
+    return settled(
+        latents,
+        inputs["previous_latents"],
+        inputs["reference_latents"][:, None],
+        config.context_keep,
+        np.array(weights, np.float32)[:, None, None, None],
+    )
 
 
 def _repeated(array: np.ndarray, times: int) -> np.ndarray:

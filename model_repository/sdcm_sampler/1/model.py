@@ -6,7 +6,10 @@ of different sessions share a batch.
 
 import json
 from functools import partial
+from pathlib import Path
 
+from visavis import config as configs
+from visavis.config import EchoConfig
 from visavis.serving import bls, sampling, tensors
 
 
@@ -16,7 +19,10 @@ class TritonPythonModel:
     def initialize(self, args):
         parameters = json.loads(args["model_config"])["parameters"]
         max_batch = int(parameters["denoiser_max_batch_size"]["string_value"])
-        self.run = partial(sampling.sample_all, denoiser=denoise, max_batch=max_batch)
+        config = configs.load(EchoConfig, Path(args["model_repository"]).parent / "config.json")
+        self.run = partial(
+            sampling.sample_all, denoiser=denoise, max_batch=max_batch, config=config
+        )
 
     def execute(self, requests):
         return tensors.respond(requests, self.run)
