@@ -13,8 +13,10 @@ demo: $(VENV)/serve.done  ## an avatar talks and listens: out/demo.mp4
 serve: $(VENV)/serve.done  ## the server, until Ctrl-C
 	$(BIN)/visavis serve
 
-bench: $(VENV)/serve.done  ## one session's speed on this machine
+bench: $(VENV)/bench.done  ## one session's speed, how many there may be, and a page of both
 	$(BIN)/python -m benchmarks.latency
+	$(BIN)/python -m benchmarks.capacity
+	$(BIN)/python -m benchmarks.report
 
 test: lint  ## lint, types and tests
 	$(BIN)/python -m pytest
@@ -29,6 +31,10 @@ $(VENV)/bin/python:
 
 $(VENV)/serve.done: pyproject.toml constraints.txt | $(VENV)/bin/python
 	$(PIP) --editable '.[client,serve]'
+	touch $@
+
+$(VENV)/bench.done: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(PIP) --editable '.[client,serve,bench]'
 	touch $@
 
 # torch comes by itself and first: asked for with the rest, a CUDA build may be chosen.

@@ -8,7 +8,7 @@ its last input is due to its arrival; later than `--deadline-ms` it is missed.
 
 Levels of 1, 2, 4, … sessions run for some time each until more than `--misses` of the blocks are
 missed, then those between by halves. The samples of a level's first seconds, while sessions begin,
-count for nothing. Written are `capacity.json`, with every sample, and `capacity.png`.
+count for nothing. Written are `capacity_SIZE.json`, with every sample, and `capacity_SIZE.png`.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.environment import environment
 from visavis import config as configs
+from visavis import record
 from visavis.config import EchoConfig
 from visavis.serving.server import Ports, Server
 
@@ -174,7 +174,7 @@ def main(
 ) -> None:
     """Start a server, load it with more and more conversations, and write what it bears."""
     config = configs.load(EchoConfig, repository / "config.json")
-    head, console, levels = environment(), Console(), []
+    head, console, levels = record.environment(), Console(), []
     with Server(repository, ports=Ports(0, 0, 0)) as server:
 
         def measure(sessions: int) -> Level:
@@ -185,19 +185,20 @@ def main(
             levels.append(level)
             console.print(table(levels, config.name))
     capacity = max((one.sessions for one in levels if one.holds(misses)), default=0)
-    out.mkdir(parents=True, exist_ok=True)
-    record = {
-        "environment": head,
-        "summary": {
+    record.write(
+        out / f"capacity_{config.name}.json",
+        "capacity",
+        settings={
             "size": config.name,
-            "capacity": capacity,
+            "seconds": seconds,
+            "warm_up_s": warm_up_s,
             "deadline_ms": deadline_ms,
             "misses": misses,
-            "levels": [level.summary() for level in levels],
         },
-        "raw": [asdict(level) for level in levels],
-    }
-    (out / f"capacity_{config.name}.json").write_text(json.dumps(record) + "\n")
+        summary={"capacity": capacity, "levels": [level.summary() for level in levels]},
+        raw=[asdict(level) for level in levels],
+        measured_on=head,
+    )
     title = f"{config.name}: {capacity} live sessions on {head['cores']} cores"
     plot(levels, title, out / f"capacity_{config.name}.png")
     console.print(title)

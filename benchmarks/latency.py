@@ -16,7 +16,6 @@ reading files are not. The user's video is aligned before the clock starts.
 from __future__ import annotations
 
 import itertools
-import json
 import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -28,9 +27,9 @@ from rich.console import Console
 from rich.table import Table
 from visavis_client import Client
 
-from benchmarks.environment import environment
 from benchmarks.live import Talk, example, latencies
 from visavis import config as configs
+from visavis import record
 from visavis.config import FRAME_RATE_HZ, EchoConfig
 from visavis.contract import ModelContract, TensorSpec, contracts
 from visavis.serving.network import Network
@@ -167,7 +166,7 @@ def main(
     """Start a server, warm it up, measure, write raw samples and print a table."""
     config = configs.load(EchoConfig, repository / "config.json")
     result = Result(config.name, config.block_frames, config.sampling.num_steps)
-    head = environment()
+    head = record.environment()
     with Server(repository, ports=Ports(0, 0, 0)) as server, Client(server.grpc_url) as client:
         talk = example(client.server)
         stream(client, talk, None)
@@ -176,9 +175,14 @@ def main(
             bare(repository, config, result, threads, runs=10)
             live(client, talk, result)
         shares(client, talk, result)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    record = {"environment": head, "summary": result.summary(), "raw": asdict(result)}
-    out.write_text(json.dumps(record, indent=1) + "\n")
+    record.write(
+        out,
+        "latency",
+        settings={"runs": runs, "threads": threads},
+        summary=result.summary(),
+        raw=asdict(result),
+        measured_on=head,
+    )
     Console().print(table(result))
 
 

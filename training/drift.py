@@ -26,7 +26,6 @@ Legend: B people, S seconds, n frames, F block frames, C h w latents, H W pixels
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -46,6 +45,7 @@ from training.latents import cache_latents, decode
 from training.measures.report import save_plot
 from training.repeated import Repeated
 from training.rollout import RolloutConfig, rolled_blocks
+from visavis import record
 from visavis.config import FRAME_RATE_HZ
 from visavis.nn.echo import Echo, load_echo, load_vae
 from visavis.nn.vae import VAE
@@ -258,8 +258,7 @@ def write(
     samples = {p.name: diary.samples for p, diary in zip(people, diaries, strict=True)}
     each = {p.name: changes_of(samples[p.name], p.pass_s) for p in people}
     changes = {**each, "mean": mean_changes(list(each.values()))}
-    found = {
-        **facts,
+    summary = {
         "least_change_percent": LEAST_CHANGE_PERCENT,
         "within_the_goal": keeps(changes["mean"]),
         "reconstruction": best,
@@ -273,13 +272,13 @@ def write(
             person: {name: {**asdict(c), "percent": c.percent} for name, c in own.items()}
             for person, own in changes.items()
         },
-        "samples": {
-            person: {name: series.tolist() for name, series in own.items()}
-            for person, own in samples.items()
-        },
+    }
+    raw = {
+        person: {name: series.tolist() for name, series in own.items()}
+        for person, own in samples.items()
     }
     table = markdown(changes, best, facts)
-    (out / "drift.json").write_text(json.dumps(found) + "\n")
+    record.write(out / "drift.json", "drift", settings=facts, summary=summary, raw=raw)
     (out / "drift.md").write_text(table)
     plot(list(samples.values()), changes["mean"], best, out / "drift.png")
     rows = zip(people[:SHOWN], diaries, strict=False)

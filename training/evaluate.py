@@ -21,7 +21,6 @@ measured, plots, `contact_sheet.jpg` (the truth above the systems) and `side_by_
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
@@ -41,6 +40,7 @@ from training.measures.judge import SHOWN_TRACKS, Judge, Sight
 from training.measures.montage import conversation_audio, side_by_side
 from training.measures.system import from_folder
 from training.rollout import RolloutConfig
+from visavis import record
 from visavis.config import FRAME_RATE_HZ, SIZES
 from visavis.nn.echo import load_echo, load_vae
 
@@ -55,8 +55,9 @@ def write(
     names: Sequence[str],
 ) -> None:
     """The figures as JSON, tables and plots; `judged` are the systems, `names` the tracks."""
-    metrics = {**facts, "systems": rows, "missing": notes}
-    (out / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
+    record.write(
+        out / "metrics.json", "fidelity", settings=facts, summary=rows, raw={"missing": notes}
+    )
     (out / "report.md").write_text(report.markdown(rows, notes, facts))
     report.plot_overview(rows, out / "overview.png")
     seen = {name: sight.observations for name, sight in sights.items()}

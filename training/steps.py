@@ -18,7 +18,6 @@ Legend: B people, T frames, C h w latents, H W pixels.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -41,7 +40,7 @@ from training.measures.report import ABSENT, save_plot
 from training.measures.row import missing
 from training.measures.system import System, portraits
 from training.rollout import RolloutConfig, rollout
-from visavis import checkpoint
+from visavis import checkpoint, record
 from visavis.config import FRAME_RATE_HZ, EchoConfig
 from visavis.guidance import weights
 from visavis.nn.echo import Echo, load_echo, load_vae
@@ -245,9 +244,14 @@ def write(
         {**asdict(s), "evaluations_per_block": s.evaluations_per_block, "figures": found}
         for s, found in rows.items()
     ]
-    everything = {**facts, "missing": notes, TRUTH: truth, "settings": settings}
     table = markdown(truth, rows, notes, facts)
-    (out / "steps.json").write_text(json.dumps(everything, indent=2) + "\n")
+    record.write(
+        out / "steps.json",
+        "steps",
+        settings=facts,
+        summary={TRUTH: truth, "systems": settings},
+        raw={"missing": notes},
+    )
     (out / "steps.md").write_text(table)
     plot(truth, rows, out / "steps.png")
     cv2.imwrite(str(out / "steps.jpg"), contact_sheet(strips)[..., ::-1])

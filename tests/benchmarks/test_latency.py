@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from benchmarks.environment import environment
 from benchmarks.latency import PASSES, Result
 from benchmarks.picture import sheet
+from visavis.record import environment
 
 
 def result() -> Result:

@@ -7,6 +7,7 @@ import sys
 import urllib.error
 import urllib.request
 from pathlib import Path
+from typing import Any
 
 import pytest
 import tritonclient.grpc as triton
@@ -115,8 +116,8 @@ def test_only_an_administrator_loads_and_unloads_models(server):
         ):
             with pytest.raises(InferenceServerException, match="protocol is restricted"):
                 refused()
-        models = client.get_model_repository_index(headers=server.admin_headers).models
-        assert {model.name for model in models} == set(contracts(tiny()))
+        index: Any = client.get_model_repository_index(headers=server.admin_headers)
+        assert {model.name for model in index.models} == set(contracts(tiny()))
     request = urllib.request.Request(
         f"{server.http_url}/v2/repository/models/enroll/unload", data=b"{}", method="POST"
     )

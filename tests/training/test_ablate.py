@@ -56,7 +56,7 @@ def test_every_variant_is_trained_without_its_part_and_measured_once(places, mon
         ablate.main(cache, vae, out, out.parent / "settings.json", None, 1, only=[seed])
     ablate.main(cache, vae, out, out.parent / "settings.json", None, 1)
     found = json.loads((out / "ablation.json").read_text())
-    assert {name: len(rows) for name, rows in found["variants"].items()} == dict.fromkeys(
+    assert {name: len(rows) for name, rows in found["raw"].items()} == dict.fromkeys(
         ablate.VARIANTS, 2
     )
     for name, variant in ablate.VARIANTS.items():
@@ -67,15 +67,15 @@ def test_every_variant_is_trained_without_its_part_and_measured_once(places, mon
         assert settings["user_dropout"] == (0.1 if variant.listens else 1.0)
         assert settings["loop"]["seed"] == 1
         assert (trained.folder / "listen").exists() == variant.listens
-    full, other_seed = found["variants"][FULL]
-    assert full != other_seed and "mouth_r" in full and "static_face" in found["others"]
+    full, other_seed = found["raw"][FULL]
+    assert full != other_seed and "mouth_r" in full and "static_face" in found["summary"]["others"]
     assert (out / "ablation.png").exists() and "without SDCM" in (out / "ablation.md").read_text()
 
     for module in (stage1, listen, stage2):
         monkeypatch.setattr(module, "train", lambda *_: pytest.fail("trained again"))
-    again = json.loads((out / "ablation.json").read_text())
+    again = json.loads((out / "ablation.json").read_text())["raw"]
     ablate.main(cache, vae, out, out.parent / "settings.json", None, 1)
-    assert json.loads((out / "ablation.json").read_text()) == again
+    assert json.loads((out / "ablation.json").read_text())["raw"] == again
 
 
 def test_signs_are_compared_only_beyond_the_spread():

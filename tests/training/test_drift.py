@@ -189,16 +189,17 @@ def test_a_long_talk_is_written_down_second_by_second(folder, tmp_path, monkeypa
     said = run(*checkpoints, "--out", tmp_path, *options).output
     found = json.loads((tmp_path / "drift.json").read_text())
     names = ["conversation_0000/a", "conversation_0000/b", "conversation_0001/a"]
-    assert list(found["samples"]) == names and list(found["changes"]) == [*names, "mean"]
+    samples, found = found["raw"], found["summary"]
+    assert list(samples) == names and list(found["changes"]) == [*names, "mean"]
     for name in names:
-        assert {len(series) for series in found["samples"][name].values()} == {6}
-    sharpness = np.array([found["samples"][name]["sharpness"] for name in names])
+        assert {len(series) for series in samples[name].values()} == {6}
+    sharpness = np.array([samples[name]["sharpness"] for name in names])
     mean = found["changes"]["mean"]["sharpness"]
     assert mean["first"] == pytest.approx(sharpness[:, :3].mean())
     assert mean["last"] == pytest.approx(sharpness[:, 3:].mean())
     assert mean["percent"] == pytest.approx(100 * (mean["last"] / mean["first"] - 1))
     assert found["compared_s"][names[0]] == [[0, 3], [3, 6]]
-    assert set(found["reconstruction"]) == set(found["samples"][names[0]])
+    assert set(found["reconstruction"]) == set(samples[names[0]])
     assert "| conversation_0001/a |" in said and (tmp_path / "drift.md").read_text() in said
     assert cv2.imread(str(tmp_path / "drift.png")) is not None
     sheet = cv2.imread(str(tmp_path / "drift.jpg"))

@@ -107,9 +107,9 @@ def test_networks_baselines_and_other_videos_share_one_table(folder, tmp_path, c
         *("--voices", folder / "voices", "--videos", f"other={folder / 'other'}"),
     )
     metrics = json.loads((tmp_path / "metrics.json").read_text())
-    rows = metrics["systems"]
+    rows = metrics["summary"]
     assert list(rows) == [*BASELINES, "reconstruction", "audio_only", "echo_due", "echo", "other"]
-    assert metrics["tracks"] == 4 and metrics["seconds_a_track"] == FRAMES / 25
+    assert metrics["settings"] == {"tracks": 4, "seconds_a_track": FRAMES / 25}
 
     truth, still = rows["ground_truth"], rows["static_face"]
     assert truth["mouth_r"] == truth["mouth_r_ceiling"] > 0.9

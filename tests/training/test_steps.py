@@ -96,16 +96,17 @@ def test_teacher_and_student_share_one_table(folder, tmp_path):
         *("--steps", "1,2", "--threads", 1),
     ).output
     found = json.loads((tmp_path / "steps.json").read_text())
-    assert found["tracks"] == 4 and found["seconds_a_track"] == 1.8
+    facts, found = found["settings"], found["summary"]
+    assert facts["tracks"] == 4 and facts["seconds_a_track"] == 1.8
     rows = [
         (s["name"], s["num_steps"], s["guidance"]["audio"], s["evaluations_per_block"])
-        for s in found["settings"]
+        for s in found["systems"]
     ]
     assert rows == [
         *[("teacher", 1, 2.0, 3), ("teacher", 2, 2.0, 6)],
         *[("student", 1, 1.0, 1), ("student", 2, 1.0, 2)],
     ]
-    figures = [s["figures"] for s in found["settings"]]
+    figures = [s["figures"] for s in found["systems"]]
     assert len({one["psnr"] for one in figures}) == 4
     assert found["ground_truth"]["psnr"] == 100 > max(one["psnr"] for one in figures)
 

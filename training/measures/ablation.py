@@ -5,7 +5,6 @@ Results are rows of figures, by variant and, within one, a row a seed.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -14,6 +13,7 @@ import numpy as np
 
 from training.measures.figures import BY_NAME
 from training.measures.report import save_plot
+from visavis import record
 
 matplotlib.use("Agg")
 
@@ -153,8 +153,13 @@ def write(
     out: Path, results: Results, others: Mapping[str, Row], facts: Mapping[str, object]
 ) -> str:
     """All figures, the table and the plots of what is finished; returns the table."""
-    everything = {**facts, "others": others, "variants": results, "paper": PAPER}
-    (out / "ablation.json").write_text(json.dumps(everything, indent=2) + "\n")
+    record.write(
+        out / "ablation.json",
+        "ablation",
+        settings=facts,
+        summary={"others": others, "paper": PAPER},
+        raw=results,
+    )
     table = markdown(results, others, facts)
     (out / "ablation.md").write_text(table)
     plot(results, others, out / "ablation.png")

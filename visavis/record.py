@@ -1,18 +1,51 @@
-"""This is where a measurement says on what it was made."""
+"""This is where a measurement is kept, with all that is needed to repeat and to doubt it.
+
+Every result of this project is one JSON object with the same five keys:
+
+    benchmark      what was measured
+    environment    machine, revision, versions and date
+    settings       how
+    summary        the figures that are read
+    raw            every sample that they come from
+"""
 
 from __future__ import annotations
 
 import importlib.metadata
+import json
 import os
 import platform
 import subprocess
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
-PACKAGES = ("numpy", "onnxruntime", "nvidia-pytriton", "tritonclient")
+PACKAGES = ("numpy", "onnxruntime", "nvidia-pytriton", "torch", "tritonclient")
 
 
-def environment() -> dict[str, object]:
+def write(
+    path: Path,
+    benchmark: str,
+    *,
+    settings: Mapping[str, object],
+    summary: object,
+    raw: object,
+    measured_on: Mapping[str, object] | None = None,
+) -> None:
+    """A result as JSON. `measured_on` is an earlier `environment()`, of before the load."""
+    found = {
+        "benchmark": benchmark,
+        "environment": measured_on or environment(),
+        "settings": settings,
+        "summary": summary,
+        "raw": raw,
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(found, indent=1) + "\n")
+
+
+def environment() -> dict[str, Any]:
     """Machine, revision, versions and date, for the head of a result file."""
     return {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),

@@ -1,0 +1,139 @@
+"""This is where all results become one page: `python -m benchmarks.report`.
+
+It reads every `benchmarks/results/*.json` that has the five keys of `visavis.record`, and writes
+`README.md` beside them, with a plot of the latencies. Nothing is measured here.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import matplotlib
+import numpy as np
+import typer
+
+matplotlib.use("Agg")
+
+import matplotlib.pyplot as plt  # after its backend is chosen
+
+RESULTS = Path(__file__).parent / "results"
+COMMANDS = {
+    "latency": "python -m benchmarks.latency",
+    "capacity": "python -m benchmarks.capacity",
+    "fidelity": "python -m training.evaluate",
+    "drift": "python -m training.drift",
+    "steps": "python -m training.steps",
+    "ablation": "python -m training.ablate",
+}
+FIDELITY = (
+    "mouth_r",
+    "mouth_amplitude",
+    "closure_pbm",
+    "mouth_at_rest",
+    "lip_in_sync",
+    "own_portrait_nearest",
+    "fd_exp",
+    "sid_pooled_exp",
+    "rpcc_exp",
+    "emotion_agreement",
+    "reaction_r",
+)
+
+Result = Mapping[str, Any]
+
+
+def table(rows: list[Mapping[str, object]]) -> str:
+    """Rows of equal keys as Markdown."""
+    names = list(rows[0])
+    lines = [names, ["---", *["---:"] * (len(names) - 1)]]
+    lines += [[_said(row.get(name)) for name in names] for row in rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _said(value: object) -> str:
+    if value is None:
+        return "–"
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def latency(result: Result, path: Path) -> Iterator[str]:
+    """One session's figures, and how its block latencies are distributed."""
+    yield table([{"measure": n, "value": v} for n, v in result["summary"].items()])
+    blocks_ms = 1e3 * np.sort(result["raw"]["live_block_latency_s"])
+    figure, axis = plt.subplots(figsize=(7, 3))
+    axis.plot(blocks_ms, np.linspace(0, 100, len(blocks_ms)))
+    axis.axvline(result["summary"]["block_length_ms"], color="grey", linestyle="--")
+    axis.set(xlabel="live block latency, ms (dashed: a block's length)", ylabel="% of blocks")
+    figure.tight_layout()
+    figure.savefig(path.with_suffix(".png"), dpi=100)
+    plt.close(figure)
+    yield f"![latencies]({path.with_suffix('.png').name})"
+
+
+def capacity(result: Result, path: Path) -> Iterator[str]:
+    """What each number of sessions got."""
+    yield f"{result['summary']['capacity']} live sessions."
+    yield table(sorted(result["summary"]["levels"], key=lambda level: level["sessions"]))
+    yield f"![sessions]({path.with_suffix('.png').name})"
+
+
+def fidelity(result: Result, path: Path) -> Iterator[str]:
+    """The most telling figures of every system."""
+    rows = result["summary"].items()
+    yield table([{"system": n, **{f: row.get(f) for f in FIDELITY}} for n, row in rows])
+
+
+def drift(result: Result, path: Path) -> Iterator[str]:
+    """The last minute against the first."""
+    changes = result["summary"]["changes"].items()
+    yield table(
+        [
+            {"person": person, **{f"{n}, %": change["percent"] for n, change in own.items()}}
+            for person, own in changes
+        ]
+    )
+
+
+SECTIONS: Mapping[str, Callable[[Result, Path], Iterator[str]]] = {
+    "latency": latency,
+    "capacity": capacity,
+    "fidelity": fidelity,
+    "drift": drift,
+}
+
+
+def section(path: Path) -> str | None:
+    """A result's part of the page; None for another file."""
+    result = json.loads(path.read_text())
+    if not isinstance(result, dict) or result.get("benchmark") not in SECTIONS:
+        return None
+    name, where = result["benchmark"], result["environment"]
+    measured = (
+        f"`{COMMANDS[name]}` on {where['processor']}, {where['cores']} cores, at {where['date']}, "
+        f"revision {where['revision']}; settings: "
+        + ", ".join(f"{key} {value}" for key, value in result["settings"].items())
+    )
+    return "\n\n".join([f"## {path.stem}", measured, *SECTIONS[name](result, path)])
+
+
+def page(folder: Path) -> str:
+    """All of them."""
+    head = (
+        "# Results\n\nWritten by `python -m benchmarks.report`; every raw sample is in the JSON "
+        "file of a section's name."
+    )
+    sections = filter(None, map(section, sorted(folder.glob("*.json"))))
+    return "\n\n".join([head, *sections]) + "\n"
+
+
+def main(folder: Annotated[Path, typer.Argument()] = RESULTS) -> None:
+    """Write the page."""
+    (folder / "README.md").write_text(page(folder))
+    print(folder / "README.md")
+
+
+if __name__ == "__main__":
+    typer.run(main)
