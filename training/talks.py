@@ -27,7 +27,7 @@ from training.data import Track
 from training.denoising import Conditions, denoise_at_once
 from training.hearing import hear
 from training.precision import half_precision
-from training.rollout import block_noise, settle
+from training.rollout import block_noise
 from training.whole import whole
 from visavis.nn.echo import Echo
 from visavis.sampler import context
@@ -100,5 +100,4 @@ def predictions(echo: Echo, tracks: Sequence[Track]) -> Iterator[Tensor]:
             config.context_keep,
         )
         made = denoise_at_once(echo, noise.to(echo.device), batch, previous, conditions)
-        made = settle(echo, made, previous, batch.reference_latents)
         yield made

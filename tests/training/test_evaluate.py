@@ -124,7 +124,7 @@ def test_networks_baselines_and_other_videos_share_one_table(folder, tmp_path, c
     assert kept <= set(rows["echo"])
     assert "voice_swap_lower_over_upper" not in rows["audio_only"]
 
-    assert set(metrics["missing"]) == {
+    assert set(metrics["raw"]["missing"]) == {
         "reaction_*",
         "emotion_agreement",
         "lip_sync_*, lip_offset_frames",
