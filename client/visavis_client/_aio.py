@@ -311,6 +311,7 @@ class AsyncSession:
                 self._reopen()
             else:
                 self._exchange.expire(perf_counter())
+                self._stream.cancel()
 
     def _reopen(self) -> None:
         self._stream.cancel()

@@ -333,6 +333,7 @@ class Session:
                     self._reopen()
                 else:
                     self._exchange.expire(perf_counter())
+                    self._stream.cancel()
 
     def _reopen(self) -> None:
         self._stream.cancel()
