@@ -19,6 +19,7 @@ from time import perf_counter
 from types import TracebackType
 from typing import Self
 
+import grpc
 import numpy as np
 
 from visavis_client._errors import (
@@ -69,12 +70,16 @@ class AsyncClient:
         frame_timeout_s: float = 5.0,
         resume_timeout_s: float = 30.0,
         snapshot_interval_s: float = 2.0,
+        credentials: grpc.ChannelCredentials | None = None,
         transport: AsyncTransport | Sequence[AsyncTransport] | None = None,
     ) -> None:
         self._servers: Ring[AsyncTransport] = Ring(
             each(transport)
             if transport is not None
-            else [GrpcAioTransport(one, timeout_s=connect_timeout_s) for one in addresses(url)]
+            else [
+                GrpcAioTransport(one, timeout_s=connect_timeout_s, credentials=credentials)
+                for one in addresses(url)
+            ]
         )
         self._patience = Patience(
             start_timeout_s, frame_timeout_s, resume_timeout_s, snapshot_interval_s

@@ -19,6 +19,7 @@ from time import perf_counter
 from types import TracebackType
 from typing import Self
 
+import grpc
 import numpy as np
 
 from visavis_client._errors import (
@@ -65,7 +66,7 @@ class Client:
     session waits for its first frame, a free place on the server included. frame_timeout_s: how
     long it waits between two blocks of frames that are due. resume_timeout_s: how long it looks for
     a server after it lost one; 0 raises at once. snapshot_interval_s: how much of the conversation
-    is kept to be sent again, at most.
+    is kept to be sent again, at most. credentials: turn TLS on (`grpc.ssl_channel_credentials`).
     """
 
     def __init__(
@@ -77,12 +78,16 @@ class Client:
         frame_timeout_s: float = 5.0,
         resume_timeout_s: float = 30.0,
         snapshot_interval_s: float = 2.0,
+        credentials: grpc.ChannelCredentials | None = None,
         transport: Transport | Sequence[Transport] | None = None,
     ) -> None:
         self._servers: Ring[Transport] = Ring(
             each(transport)
             if transport is not None
-            else [GrpcTransport(one, timeout_s=connect_timeout_s) for one in addresses(url)]
+            else [
+                GrpcTransport(one, timeout_s=connect_timeout_s, credentials=credentials)
+                for one in addresses(url)
+            ]
         )
         self._patience = Patience(
             start_timeout_s, frame_timeout_s, resume_timeout_s, snapshot_interval_s

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from visavis_client._errors import ServerError, VisavisError
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 2.0
+HEALED_WITHIN_S = 10.0  # what a server says is broken is mended by then, or never
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,9 @@ def next_try(
         return Outage(since_s, tries + 1, now_s) if tries + 1 < servers else None
     pauses = tries - servers
     pause_s = 0.0 if pauses < 0 else min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2**pauses)
-    if now_s + pause_s - since_s >= patience.resume_s:
+    limit_s = patience.resume_s
+    if type(error) is ServerError:  # it is there, and something in it is broken
+        limit_s = min(limit_s, HEALED_WITHIN_S)
+    if now_s + pause_s - since_s >= limit_s:
         return None
     return Outage(since_s, tries + 1, now_s + pause_s)

@@ -126,13 +126,26 @@ def serve(
     grpc_port: Annotated[int, typer.Option(help="Port of gRPC.")] = 8001,
     http_port: Annotated[int, typer.Option(help="Port of HTTP.")] = 8000,
     metrics_port: Annotated[int, typer.Option(help="Port of the metrics.")] = 8002,
+    tls_certificate: Annotated[
+        Path | None, typer.Option(help="PEM; turns TLS on for gRPC, HTTP stays on this machine.")
+    ] = None,
+    tls_key: Annotated[Path | None, typer.Option(help="The certificate's key.")] = None,
+    tls_client_authority: Annotated[
+        Path | None, typer.Option(help="Whose certificates clients need, for mutual TLS.")
+    ] = None,
+    tls_name: Annotated[str, typer.Option(help="A name in the certificate.")] = "localhost",
 ) -> None:
     """Run a server here until Ctrl-C."""
     with errors_told():
         serving = _serving()
         ports = serving.Ports(grpc_port, http_port, metrics_port)
+        if (tls_certificate is None) != (tls_key is None):
+            raise InputError("TLS: got one of certificate and key, expected both; give the other")
+        tls = None
+        if tls_certificate is not None:
+            tls = serving.Tls(tls_certificate, tls_key, tls_client_authority, tls_name)
         with _server_errors(serving):
-            place = serving.Server(repository, host=host, ports=ports, log="/dev/stderr")
+            place = serving.Server(repository, host=host, ports=ports, tls=tls, log="/dev/stderr")
             ready = f"visavis listens on {place.grpc_url} (gRPC); Ctrl-C ends it"
             serving.serve(place, started=lambda: complaints.print(ready))
 

@@ -13,6 +13,7 @@ from visavis_client import (
     FakeTransport,
     RequestRefused,
     Response,
+    ServerError,
     ServerUnavailable,
     StreamBroken,
     Turn,
@@ -246,12 +247,12 @@ def test_what_is_kept_to_be_told_again_stays_short(portrait, resume_timeout_s):
 # When to try
 
 
-def tries(servers: int, established: bool, seconds: float = 30.0) -> list[float]:
-    """When a session tries, in s since its loss, if no server ever answers."""
+def tries(servers: int, established: bool, error: ServerError | None = None) -> list[float]:
+    """When a session tries, in s since its loss, if no server ever answers well."""
+    error = error or StreamBroken("lost")
     found, outage, now_s = [], None, 0.0
-    patience = Patience(resume_s=seconds)
+    patience = Patience(resume_s=30.0)
     while True:
-        error = StreamBroken("lost")
         outage = next_try(outage, error, now_s, patience, servers, established=established)
         if outage is None:
             return found
@@ -266,6 +267,10 @@ def test_every_server_is_tried_at_once_and_then_with_growing_pauses():
     np.testing.assert_allclose(pauses[:5], [0.1, 0.2, 0.4, 0.8, 1.6])
     np.testing.assert_allclose(pauses[5:], LONGEST_PAUSE_S)
     assert 27 < found[-1] < 30
+
+
+def test_what_is_broken_is_not_waited_for_as_long_as_what_is_gone():
+    assert 8 < tries(1, established=True, error=ServerError("[INTERNAL]"))[-1] < 10
 
 
 @pytest.mark.parametrize("servers", [1, 2, 5])

@@ -65,6 +65,14 @@ def test_a_dead_process_is_replaced_at_once_and_only_once(models, look):
     assert look(5) == models.reloaded == ["sampler"]
 
 
+def test_a_process_that_dies_before_the_first_look_is_missed(models):
+    dog = Watchdog(models)
+    dog.learn()
+    del models.alive["sampler"]
+    dog.look()
+    assert models.reloaded == ["sampler"]
+
+
 def test_one_of_several_processes_counts(models, look):
     look()
     models.alive = {"sampler": 1, "decoder": 1}

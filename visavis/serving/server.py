@@ -46,6 +46,7 @@ ONNX_BACKEND = Path(__file__).parent / "backend_onnxruntime"
 POLL_S = 0.1
 KILL_S = 2.0  # how long killed processes may take to go; under a careless init some never do
 LOG_LINES = 20  # of the server's log, in an error
+LOOPBACK = "127.0.0.1"
 ADMIN_APIS = "model-repository,shared-memory,logging,trace"
 ERROR_LINE = re.compile(r"E\d{4} ")
 
@@ -63,6 +64,41 @@ class Ports:
     metrics: int = 8002
 
 
+@dataclass(frozen=True)
+class Tls:
+    """Who the server is, and who may speak to it: PEM files.
+
+    With `client_authority`, clients need a certificate of it (mutual TLS), and so does the
+    watchdog, which shows the server's own. `name` is one that the server's certificate is for.
+    """
+
+    certificate: Path
+    key: Path
+    client_authority: Path | None = None
+    name: str = "localhost"
+
+    def flags(self) -> dict[str, object]:
+        """Of `tritonserver`."""
+        found: dict[str, object] = {
+            "grpc-use-ssl": "true",
+            "grpc-server-cert": self.certificate,
+            "grpc-server-key": self.key,
+        }
+        if self.client_authority is not None:
+            found |= {"grpc-use-ssl-mutual": "true", "grpc-root-cert": self.client_authority}
+        return found
+
+    def own_client(self) -> dict[str, object]:
+        """Arguments of a `tritonclient` that trusts this very server."""
+        return {
+            "ssl": True,
+            "root_certificates": str(self.certificate),
+            "private_key": str(self.key),
+            "certificate_chain": str(self.certificate),
+            "channel_args": [("grpc.ssl_target_name_override", self.name)],
+        }
+
+
 class Server:
     """One running server; a context manager.
 
@@ -74,6 +110,8 @@ class Server:
         stop_timeout_s: how long it may take to stop before it is killed. Triton waits that long
             for the end of every open session.
         config_name: serve `configs/<config_name>.pbtxt` of the models that have one.
+        tls: on gRPC. HTTP and metrics, which this server cannot encrypt, are then for this machine
+            alone.
         watched: load a model anew when its process has died or hangs (`visavis.serving.watchdog`).
         admin_key: whoever may load and unload models, trace, log and register shared memory says
             it; see `admin_headers`. By default one that nobody else knows.
@@ -85,11 +123,12 @@ class Server:
         self,
         repository: str | Path,
         *,
-        host: str = "127.0.0.1",
+        host: str = LOOPBACK,
         ports: Ports | None = None,
         start_timeout_s: float = 120.0,
         stop_timeout_s: float = 5.0,
         config_name: str | None = None,
+        tls: Tls | None = None,
         watched: bool = True,
         admin_key: str | None = None,
         log: str | Path | None = None,
@@ -101,6 +140,7 @@ class Server:
         self.start_timeout_s = start_timeout_s
         self.stop_timeout_s = stop_timeout_s
         self.config_name = config_name
+        self.tls = tls
         self.watched = watched
         self.admin_key = admin_key or secrets.token_urlsafe()
         self.arguments = arguments
@@ -125,12 +165,17 @@ class Server:
     @property
     def http_url(self) -> str:
         """Base address of HTTP."""
-        return f"http://{self.host}:{self.ports.http}"
+        return f"http://{self.plain_host}:{self.ports.http}"
 
     @property
     def metrics_url(self) -> str:
         """Address of the Prometheus metrics."""
-        return f"http://{self.host}:{self.ports.metrics}/metrics"
+        return f"http://{self.plain_host}:{self.ports.metrics}/metrics"
+
+    @property
+    def plain_host(self) -> str:
+        """The address of what is not encrypted."""
+        return self.host if self.tls is None else LOOPBACK
 
     def __enter__(self) -> Server:
         self.start()
@@ -210,11 +255,11 @@ class Server:
         flags = {
             "model-repository": self.repository,
             "backend-directory": backends,
-            "http-address": self.host,
+            "http-address": self.plain_host,
             "http-port": self.ports.http,
             "grpc-address": self.host,
             "grpc-port": self.ports.grpc,
-            "metrics-address": self.host,
+            "metrics-address": self.plain_host,
             "metrics-port": self.ports.metrics,
             "allow-gpu-metrics": "false",
             "model-control-mode": "explicit",  # what the watchdog needs
@@ -225,6 +270,8 @@ class Server:
             "exit-timeout-secs": max(1, int(self.stop_timeout_s) - 1),
             "log-verbose": 0,
         }
+        if self.tls is not None:
+            flags |= self.tls.flags()
         if self.config_name:
             flags["model-config-name"] = self.config_name
         regions = [
@@ -244,10 +291,16 @@ class Server:
         assert self.process is not None
         config = configs.load(EchoConfig, self.repository / "config.json")
         models = ServedModels(
-            self.grpc_url, self.repository, config, self.process.pid, self.admin_headers
+            self.grpc_url,
+            self.repository,
+            config,
+            self.process.pid,
+            self.admin_headers,
+            {} if self.tls is None else self.tls.own_client(),
         )
         stop = threading.Event()
         dog = Watchdog(models, healed=lambda model: self.healed.update([model]))
+        dog.learn()
         thread = threading.Thread(target=dog.run, args=[stop], name="watchdog", daemon=True)
         thread.start()
         self.watch.callback(models.close)

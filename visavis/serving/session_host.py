@@ -149,7 +149,7 @@ class SessionHost:
         except Exception as error:
             if self.watcher is not None and isinstance(error, ServerFull):
                 self.watcher.refused()
-            LOG.warning("session %s: %r", message.session_id, error)
+            LOG.warning("session %s: %r", known_as(message.session_id), error)
             reply.fail(error)
         finally:
             reply.close()
@@ -173,7 +173,7 @@ class SessionHost:
             return known
         if not message.start:
             raise SessionNotFound(
-                f"session: got the unknown id {message.session_id!r}, expected one that was "
+                f"session: got the unknown id {known_as(message.session_id)}, expected one that was "
                 f"started and used within {self.idle_s:g} s; start it, or resume from a snapshot"
             )
         if len(self.slots) >= self.max_sessions:
@@ -301,6 +301,11 @@ class SessionHost:
             text = ReaderAffect().describe(history)
         ids = word_ids(text, self.config.affect)
         return self._call("affect_encoder", {"word_ids": ids})["affect_tokens"]
+
+
+def known_as(session_id: str) -> str:
+    """The beginning of an id, for logs: whoever knows all of it can take the session over."""
+    return f"{session_id[:8]}…"
 
 
 def encoded(images: np.ndarray, options: Options) -> np.ndarray:

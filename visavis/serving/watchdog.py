@@ -19,7 +19,9 @@ import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Protocol
 
 import numpy as np
@@ -47,7 +49,7 @@ class Models(Protocol):
         ...
 
     def answered(self) -> Mapping[str, int]:
-        """How many requests each model has answered so far."""
+        """How many requests each model has answered so far, and not by an error."""
         ...
 
     def ask(self, model: str) -> bool:
@@ -95,6 +97,10 @@ class Watchdog:
             except InferenceServerException as error:
                 LOG.warning("watchdog: %s", error)
 
+    def learn(self) -> None:
+        """Take what lives now for what should."""
+        self._dead()
+
     def look(self) -> None:
         """Look once, and mend what is broken."""
         for model in self._dead() or self._hanging():
@@ -133,6 +139,8 @@ class ServedModels:
         config: its size.
         process: of `tritonserver`.
         headers: that admit to the model repository's protocol, where it is restricted.
+        channel: further arguments of `tritonclient.grpc.InferenceServerClient`, such as those of
+            TLS.
     """
 
     def __init__(
@@ -142,9 +150,10 @@ class ServedModels:
         config: EchoConfig,
         process: int,
         headers: dict[str, str] | None = None,
+        channel: Mapping[str, Any] = MappingProxyType({}),
     ):
-        self.url = url
-        self.client = triton.InferenceServerClient(url)
+        self.connect = partial(triton.InferenceServerClient, url, **channel)
+        self.client = self.connect()
         self.repository = repository
         self.contracts = {m.name: m for m in contracts(config).values() if m.kind != "ensemble"}
         self.process = psutil.Process(process)
@@ -176,10 +185,10 @@ class ServedModels:
         return self.models.get(Path(command[1]).parents[1])
 
     def answered(self) -> Mapping[str, int]:
-        """Successes and failures of each model."""
+        """Successes of each model: what is not healthy fails all day."""
         message: Any = self.client.get_inference_statistics(client_timeout=ANSWER_WITHIN_S)
         return {
-            model.name: model.inference_stats.success.count + model.inference_stats.fail.count
+            model.name: model.inference_stats.success.count
             for model in message.model_stats
             if model.name in self.contracts
         }
@@ -200,7 +209,7 @@ class ServedModels:
         answers: queue.SimpleQueue = queue.SimpleQueue()
         options = triton.InferInput("options", [1], "BYTES")
         options.set_data_from_numpy(np.array([b'{"canary": true}'], np.object_))
-        with triton.InferenceServerClient(self.url) as client:
+        with self.connect() as client:
             client.start_stream(lambda result, error: answers.put(error))
             client.async_stream_infer(
                 model,
