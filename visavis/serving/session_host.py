@@ -173,8 +173,9 @@ class SessionHost:
             return known
         if not message.start:
             raise SessionNotFound(
-                f"session: got the unknown id {known_as(message.session_id)}, expected one that was "
-                f"started and used within {self.idle_s:g} s; start it, or resume from a snapshot"
+                f"session: got the unknown id {known_as(message.session_id)}, expected one that "
+                f"was started and used within {self.idle_s:g} s; start it, or resume from a "
+                "snapshot"
             )
         if len(self.slots) >= self.max_sessions:
             raise ServerFull(
