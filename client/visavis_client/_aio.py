@@ -35,9 +35,9 @@ from visavis_client._exchange import (
     enrolment,
     resumption,
 )
-from visavis_client._grpc import GrpcAioTransport, addresses
+from visavis_client._grpc import GrpcAioTransport
 from visavis_client._outage import Patience
-from visavis_client._transport import AsyncTransport, Ring, Stream, each
+from visavis_client._transport import AsyncTransport, Ring, Stream, ring
 from visavis_client._types import (
     BlockTiming,
     Chunk,
@@ -73,14 +73,8 @@ class AsyncClient:
         credentials: grpc.ChannelCredentials | None = None,
         transport: AsyncTransport | Sequence[AsyncTransport] | None = None,
     ) -> None:
-        self._servers: Ring[AsyncTransport] = Ring(
-            each(transport)
-            if transport is not None
-            else [
-                GrpcAioTransport(one, timeout_s=connect_timeout_s, credentials=credentials)
-                for one in addresses(url)
-            ]
-        )
+        connect = partial(GrpcAioTransport, timeout_s=connect_timeout_s, credentials=credentials)
+        self._servers: Ring[AsyncTransport] = ring(transport, url, connect)
         self._patience = Patience(
             start_timeout_s, frame_timeout_s, resume_timeout_s, snapshot_interval_s
         )

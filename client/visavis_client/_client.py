@@ -35,9 +35,9 @@ from visavis_client._exchange import (
     enrolment,
     resumption,
 )
-from visavis_client._grpc import GrpcTransport, addresses
+from visavis_client._grpc import GrpcTransport
 from visavis_client._outage import Patience
-from visavis_client._transport import Ring, Stream, Transport, each
+from visavis_client._transport import Ring, Stream, Transport, ring
 from visavis_client._types import (
     BlockTiming,
     Chunk,
@@ -81,14 +81,8 @@ class Client:
         credentials: grpc.ChannelCredentials | None = None,
         transport: Transport | Sequence[Transport] | None = None,
     ) -> None:
-        self._servers: Ring[Transport] = Ring(
-            each(transport)
-            if transport is not None
-            else [
-                GrpcTransport(one, timeout_s=connect_timeout_s, credentials=credentials)
-                for one in addresses(url)
-            ]
-        )
+        connect = partial(GrpcTransport, timeout_s=connect_timeout_s, credentials=credentials)
+        self._servers: Ring[Transport] = ring(transport, url, connect)
         self._patience = Patience(
             start_timeout_s, frame_timeout_s, resume_timeout_s, snapshot_interval_s
         )

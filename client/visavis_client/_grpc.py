@@ -11,7 +11,7 @@ import asyncio
 import queue
 import re
 import threading
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 
 import grpc
 from tritonclient.grpc import service_pb2_grpc
@@ -224,14 +224,6 @@ class _GrpcAioStream:
             self._on_end(_stream_error(error, self._url))
         except asyncio.CancelledError:  # how grpc.aio reports that this side cancelled
             self._on_end(None)
-
-
-def addresses(url: str | Sequence[str]) -> list[str]:
-    """The addresses of one or several servers; InputError when there is none."""
-    found = [url] if isinstance(url, str) else list(url)
-    if not found:
-        raise InputError("server: got no address, expected one or more; see `Client`")
-    return found
 
 
 def checked_url(url: str) -> str:

@@ -16,7 +16,7 @@ import simplejpeg
 
 from visavis.config import SAMPLES_PER_FRAME, EchoConfig
 from visavis.contract import contracts
-from visavis_client._errors import ServerError, VisavisError
+from visavis_client._errors import InputError, ServerError, VisavisError
 from visavis_client._types import ModelStatistics, ServerInfo
 from visavis_client._wire import Request, Response
 
@@ -99,9 +99,16 @@ class Ring(Generic[T]):
         return Ring(self.ways, self._place)
 
 
-def each(ways: T | Sequence[T]) -> Sequence[T]:
-    """One or several, as several."""
-    return ways if isinstance(ways, Sequence) else [ways]
+def ring(
+    ways: T | Sequence[T] | None, url: str | Sequence[str], connect: Callable[[str], T]
+) -> Ring[T]:
+    """The ways that are given, one or several, or else one to each address; InputError when there
+    is no address."""
+    if ways is None:
+        ways = [connect(one) for one in ([url] if isinstance(url, str) else url)]
+        if not ways:
+            raise InputError("server: got no address, expected one or more; see `Client`")
+    return Ring(ways if isinstance(ways, Sequence) else [ways])
 
 
 class FakeTransport:

@@ -1,6 +1,6 @@
 """This is where a server's models are watched, and loaded anew when one has died or hangs.
 
-    Watchdog(server).run(stop)
+    Watchdog(ServedModels(…)).run(stop)
 
 Triton goes on calling a model ready whose process is gone, and never starts it again. So its
 processes are looked at several times a second, which costs nothing. A process that is there may
