@@ -37,7 +37,7 @@ from visavis_client._exchange import (
 )
 from visavis_client._grpc import GrpcAioTransport
 from visavis_client._outage import Patience
-from visavis_client._transport import AsyncTransport, Ring, Stream, ring
+from visavis_client._transport import AsyncTransport, Line, Ring, ring
 from visavis_client._types import (
     BlockTiming,
     Chunk,
@@ -162,9 +162,7 @@ class AsyncSession:
         self._changed = asyncio.Event()
         self._left = asyncio.Event()
         self._left.set()  # nothing to leave so far
-        self._servers = servers
-        self._streams = 0
-        self._stream = self._open_stream()
+        self._line = Line(servers, self._on_response, self._on_end)
 
     async def __aenter__(self) -> Self:
         return self
@@ -268,7 +266,7 @@ class AsyncSession:
         """Drop the session at once (barge-in): the server stops, and frames not read are gone."""
         end = self._exchange.leave(perf_counter())
         self._changed.set()
-        self._stream.cancel()
+        self._line.cancel()
         if end is not None:
             self._say_farewell(end)
 
@@ -287,7 +285,7 @@ class AsyncSession:
 
     def _dispatch(self, request: Request | None) -> None:
         if request is not None:
-            self._stream.send(request)
+            self._line.send(request)
 
     async def _frames_until(self, ready: Callable[[], bool]) -> AsyncGenerator[Frame, None]:
         while not ready():
@@ -307,34 +305,24 @@ class AsyncSession:
                 with suppress(TimeoutError):
                     await asyncio.wait_for(self._changed.wait(), due_s)
             elif self._exchange.lost:
-                self._reopen()
+                self._line.move()
+                self._line.send(self._exchange.reopen(perf_counter()))
             else:
                 self._exchange.expire(perf_counter())
-                self._stream.cancel()
-
-    def _reopen(self) -> None:
-        self._stream.cancel()
-        self._servers.turn()
-        self._stream = self._open_stream()
-        self._stream.send(self._exchange.reopen(perf_counter()))
-
-    def _open_stream(self) -> Stream:
-        self._streams += 1
-        on_end = partial(self._on_end, self._streams)
-        return self._servers.now.open_stream(self._on_response, on_end)
+                self._line.cancel()
 
     def _on_response(self, response: Response) -> None:
         self._exchange.accept(response, perf_counter())
         self._changed.set()
 
     def _on_end(self, stream: int, error: VisavisError | None) -> None:
-        if stream == self._streams:  # an earlier one was left already
+        if self._line.is_current(stream):  # an earlier one was left already
             self._exchange.end_of_stream(error, perf_counter())
         self._changed.set()
 
     def _say_farewell(self, end: Request) -> None:
         with suppress(SessionEnded):  # the client is closed already, and the server knows
-            farewell = self._servers.now.open_stream(self._on_left, self._on_left)
+            farewell = self._line.servers.now.open_stream(self._on_left, self._on_left)
             self._left.clear()
             farewell.send(end)
             farewell.finish()

@@ -37,7 +37,7 @@ from visavis_client._exchange import (
 )
 from visavis_client._grpc import GrpcTransport
 from visavis_client._outage import Patience
-from visavis_client._transport import Ring, Stream, Transport, ring
+from visavis_client._transport import Line, Ring, Transport, ring
 from visavis_client._types import (
     BlockTiming,
     Chunk,
@@ -174,9 +174,8 @@ class Session:
         self._changed = threading.Condition()
         self._left = threading.Event()
         self._left.set()  # nothing to leave so far
-        self._servers = servers
-        self._streams = 0
-        self._stream = self._open_stream()
+        with self._changed:  # a server that is down may say so before the line has its name
+            self._line = Line(servers, self._on_response, self._on_end)
 
     def __enter__(self) -> Self:
         return self
@@ -277,7 +276,7 @@ class Session:
             with self._changed:
                 self._wait(lambda: self._exchange.has_room)
                 request, position = self._exchange.ask_snapshot(perf_counter())
-                self._stream.send(request)
+                self._line.send(request)
                 self._wait(lambda request=request: self._exchange.answered(request.id))
             if not self._exchange.was_lost(request.id):
                 return self._exchange.take_snapshot(request.id, position)
@@ -287,14 +286,14 @@ class Session:
         with self._changed:
             end = self._exchange.leave(perf_counter())
             self._changed.notify_all()
-        self._stream.cancel()
+        self._line.cancel()
         if end is not None:
             self._say_farewell(end)
 
     def _start(self, user_audio: bool, user_video: bool) -> None:
         with self._changed:
             if not self._exchange.started:
-                self._stream.send(
+                self._line.send(
                     self._exchange.open(
                         user_audio=user_audio, user_video=user_video, now_s=perf_counter()
                     )
@@ -308,7 +307,7 @@ class Session:
         with self._changed:
             self._wait(lambda: self._exchange.has_room)
             if (request := make(perf_counter())) is not None:
-                self._stream.send(request)
+                self._line.send(request)
 
     def _take_frame(self) -> Frame:
         with self._changed:
@@ -329,21 +328,11 @@ class Session:
                 if due_s is None or due_s > 0:
                     self._changed.wait(due_s)
                 elif self._exchange.lost:
-                    self._reopen()
+                    self._line.move()
+                    self._line.send(self._exchange.reopen(perf_counter()))
                 else:
                     self._exchange.expire(perf_counter())
-                    self._stream.cancel()
-
-    def _reopen(self) -> None:
-        self._stream.cancel()
-        self._servers.turn()
-        self._stream = self._open_stream()
-        self._stream.send(self._exchange.reopen(perf_counter()))
-
-    def _open_stream(self) -> Stream:
-        self._streams += 1
-        on_end = partial(self._on_end, self._streams)
-        return self._servers.now.open_stream(self._on_response, on_end)
+                    self._line.cancel()
 
     def _on_response(self, response: Response) -> None:
         with self._changed:
@@ -352,13 +341,13 @@ class Session:
 
     def _on_end(self, stream: int, error: VisavisError | None) -> None:
         with self._changed:
-            if stream == self._streams:  # an earlier one was left already
+            if self._line.is_current(stream):  # an earlier one was left already
                 self._exchange.end_of_stream(error, perf_counter())
             self._changed.notify_all()
 
     def _say_farewell(self, end: Request) -> None:
         with suppress(SessionEnded):  # the client is closed already, and the server knows
-            farewell = self._servers.now.open_stream(self._on_left, self._on_left)
+            farewell = self._line.servers.now.open_stream(self._on_left, self._on_left)
             self._left.clear()
             farewell.send(end)
             farewell.finish()

@@ -9,6 +9,7 @@ A `Transport` carries `Request`s and `Response`s; the gRPC ones are in `_grpc`. 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Generic, Protocol, TypeVar
 
 import numpy as np
@@ -97,6 +98,49 @@ class Ring(Generic[T]):
     def copy(self) -> Ring[T]:
         """One that begins where this one is."""
         return Ring(self.ways, self._place)
+
+
+class Line:
+    """A session's stream, on one server after the other.
+
+    on_end: gets the stream's number before the error; one that was left may still speak, see
+    `is_current`.
+    """
+
+    def __init__(
+        self,
+        servers: Ring[Transport] | Ring[AsyncTransport],
+        on_response: OnResponse,
+        on_end: Callable[[int, VisavisError | None], None],
+    ) -> None:
+        self.servers = servers
+        self._on_response = on_response
+        self._on_end = on_end
+        self._number = 0
+        self._open()
+
+    def is_current(self, number: int) -> bool:
+        """Whether that stream is the one in use."""
+        return number == self._number
+
+    def send(self, request: Request) -> None:
+        """Put a request on its way."""
+        self._stream.send(request)
+
+    def cancel(self) -> None:
+        """Drop the stream and every request on it."""
+        self._stream.cancel()
+
+    def move(self) -> None:
+        """Leave this server for the next one."""
+        self._stream.cancel()
+        self.servers.turn()
+        self._open()
+
+    def _open(self) -> None:
+        self._number += 1
+        on_end = partial(self._on_end, self._number)
+        self._stream = self.servers.now.open_stream(self._on_response, on_end)
 
 
 def ring(
