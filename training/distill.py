@@ -1,6 +1,7 @@
 """This is where many passes become one: a guided teacher, and a student that does the same at once.
 
     python -m training.distill CACHE VAE_CHECKPOINT TEACHER_CHECKPOINT RUN CONFIG
+                               [--student CHECKPOINT]
 
 A network that is asked once gives the mean of what might happen: faces that show little and mouths
 that open too little. Guidance undoes that, at the cost of a pass for each condition that is left
@@ -8,7 +9,8 @@ out, and steps cost as many again. So the network is its own student: whatever `
 guided sampling make of some noise in some context, the student learns to make of them in one step,
 unguided (Meng et al., 2023, arXiv 2210.03142; from noise to answer: Luhman & Luhman, 2021, arXiv
 2101.02388). There is one answer to each question, so it is learned in a few hundred steps, and the
-contexts are the student's own, so it is taught where it will be.
+contexts are the student's own, so it is taught where it will be. With `--student` another network
+than the teacher begins, such as a smaller one (`training.shrink`) with the same latents and LCU.
 
 Why this of all ways: consistency and shortcut models bootstrap from themselves and need far more
 steps of training than a few conversations allow, and adversarial ones a second network. How many
@@ -22,6 +24,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Annotated
 
 import torch
 import typer
@@ -120,18 +123,27 @@ def lesson_loss(
 
 
 def train(
-    cache: Path, vae: Path, teacher: Path, run: Path, settings: Distillation, *, stream: str = ""
+    cache: Path,
+    vae: Path,
+    teacher: Path,
+    run: Path,
+    settings: Distillation,
+    *,
+    start: Path | None = None,
+    stream: str = "",
 ) -> Path:
     """Train the student, or go on, and write the checkpoint folder `run/checkpoint`.
 
-    Only the denoiser learns: what is heard and felt stays as the teacher knows it. For `stream` see
+    Only the denoiser learns, and how the portrait is read if the student does not begin as the
+    teacher but as `start`: what is heard and felt stays as the teacher knows it. For `stream` see
     `training.stage2`.
     """
     cache_latents(cache, vae)
     held_out = tracks(cache, "test")
-    student = load_echo(teacher).train()
+    student = load_echo(start or teacher).train()
     student.requires_grad_(False)
     student.sdcm_denoiser.requires_grad_(True)
+    student.reference_encoder.requires_grad_(start is not None)
     loop = Loop(run, student, settings.loop)
     pool = training_pool(cache, vae, loop, stream)
     (run / "training.json").write_text(configs.to_json(settings))
@@ -152,6 +164,7 @@ def main(
     teacher: Path,
     run: Path,
     config: Path,
+    student: Annotated[Path | None, typer.Option(help="begins, instead of the teacher")] = None,
     stream: Stream = "",
     threads: int = 2,
 ) -> None:
@@ -160,7 +173,7 @@ def main(
         Distillation,
         config,
         threads,
-        lambda settings: train(cache, vae, teacher, run, settings, stream=stream),
+        lambda settings: train(cache, vae, teacher, run, settings, start=student, stream=stream),
     )
 
 

@@ -208,8 +208,20 @@ class EchoConfig:
 
 
 def pico() -> EchoConfig:
-    """128×128, 16 tokens a frame: many sessions on a small machine."""
-    return EchoConfig()
+    """128×128, 16 tokens a frame: many sessions on a small machine. Its latents are nano's."""
+    return EchoConfig(
+        vae=VAEConfig(
+            encoder_widths=(32, 64),
+            encoder_depths=(1, 1),
+            unshuffle=4,
+            decoder_widths=(64, 48),
+            decoder_depths=(2, 2),
+            shuffle=4,
+            shortcuts=True,
+        ),
+        denoiser=DenoiserConfig(depth=4),
+        sampling=SamplingConfig(num_steps=1),
+    )
 
 
 def nano() -> EchoConfig:

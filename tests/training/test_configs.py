@@ -4,13 +4,24 @@ from pathlib import Path
 
 import pytest
 
-from training import ablate, distill, lip_sync, listen, motion_prior, stage1, stage2, vae
+from training import (
+    ablate,
+    distill,
+    lip_sync,
+    listen,
+    motion_prior,
+    stage1,
+    stage2,
+    vae,
+    vae_smaller,
+)
 from visavis import config
 
 FOLDER = Path(__file__).parents[2] / "training" / "configs"
 SETTINGS = {
     "vae": vae.VAETraining,
     "decoder": vae.VAETraining,
+    "smaller": vae_smaller.SmallerVAETraining,
     "stage1": stage1.Stage1Training,
     "listen": listen.Listening,
     "motion": motion_prior.MotionTraining,

@@ -13,6 +13,7 @@ from training.data import Track, due_emotions, pictures, tracks, truth_of
 from training.latents import cache_latents
 from training.loop import LoopConfig, averaged_weights
 from training.pictures import detail_corners, details, draw
+from training.shrink import shrunk
 from training.talks import talks_of
 from visavis import checkpoint, config
 from visavis.nn.echo import Echo, arrays, load_echo, load_vae
@@ -158,6 +159,35 @@ def test_a_teacher_of_one_unguided_step_has_nothing_to_teach(cache):
     settings = distill.Distillation(1, audio_guidance_scale=1.0, user_guidance_scale=1.0)
     places = stage2.draw_moment(tracks(cache, "train"), 4, settings.loss_blocks, told_share=0.5)
     assert float(distill.lesson_loss(echo, echo, places, settings)) < 1e-10  # of rounding
+
+
+def test_another_student_than_the_teacher_learns_to_read_the_portrait_too(
+    cache, vae_folder, tmp_path
+):
+    torch.manual_seed(0)
+    teacher = restless(Echo(CONFIG))
+    small = dataclasses.replace(CONFIG.denoiser, depth=1)
+    begun = shrunk(teacher, dataclasses.replace(CONFIG, denoiser=small))
+    folders = [
+        checkpoint.save(tmp_path / name, "echo", echo.config, arrays(echo))
+        for name, echo in (("teacher", teacher), ("begun", begun))
+    ]
+    settings = distill.Distillation(
+        teacher_steps=1,
+        audio_guidance_scale=1.0,
+        user_guidance_scale=1.0,
+        conversations=2,
+        report_every=6,
+        loop=LOOP,
+    )
+    run = tmp_path / "student"
+    learned = load_echo(
+        distill.train(cache, vae_folder, folders[0], run, settings, start=folders[1])
+    )
+    assert learned.config.denoiser.depth == 1
+    known, found = begun.state_dict(), learned.state_dict()
+    changed = {name.split(".")[0] for name in known if not torch.equal(known[name], found[name])}
+    assert changed == {"sdcm_denoiser", "reference_encoder"}
 
 
 def test_stage_1_teaches_nothing_about_the_user(cache, vae_folder, tmp_path):
