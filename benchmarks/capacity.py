@@ -175,7 +175,8 @@ def main(
     """Start a server, load it with more and more conversations, and write what it bears."""
     config = configs.load(EchoConfig, repository / "config.json")
     head, console, levels = record.environment(), Console(), []
-    with Server(repository, ports=Ports(0, 0, 0)) as server:
+    # With more places than the machine bears: what it bears is the question.
+    with Server(repository, ports=Ports(0, 0, 0), max_sessions=most) as server:
 
         def measure(sessions: int) -> Level:
             console.print(f"{sessions} sessions …")

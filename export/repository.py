@@ -24,6 +24,7 @@ from tritonclient.grpc.model_config_pb2 import ModelConfig  # type: ignore[attr-
 from visavis import config as configs
 from visavis.config import SIZES, EchoConfig
 from visavis.contract import ModelContract, TensorSpec, contracts
+from visavis.serving.admission import MEASURED
 from visavis.serving.network import ONNX_TO_TRITON
 
 SOURCE = Path(__file__).parents[1] / "model_repository"
@@ -32,7 +33,6 @@ MODEL_FILE = "model.onnx"
 
 MAX_BATCH_SIZE = 8
 DENOISER_MAX_BATCH_SIZE = 24  # a full batch under the three conditions of guidance
-MAX_SESSIONS = 64
 SESSION_IDLE_S = 300
 # Triton forgets a sequence without telling the model, and counts from the last request even while
 # it runs; a sequence over its number would wait instead of being refused. Both are left to
@@ -129,7 +129,8 @@ def _scheduling(model: ModelContract, config: EchoConfig, threads: int) -> Itera
             f"  max_sequence_idle_microseconds: {SEQUENCE_IDLE_US}\n"
             "}"
         )
-        yield _parameter("max_sessions", MAX_SESSIONS)
+        yield f"# A number, or {MEASURED}: what the machine bears, see visavis/serving/admission.py"
+        yield _parameter("max_sessions", MEASURED)
         yield _parameter("idle_s", SESSION_IDLE_S)
         yield "# Psi: reader, lexicon, transformers:PATH or openai:MODEL@BASE_URL"
         yield _parameter("affect", "reader")

@@ -126,6 +126,9 @@ def serve(
     grpc_port: Annotated[int, typer.Option(help="Port of gRPC.")] = 8001,
     http_port: Annotated[int, typer.Option(help="Port of HTTP.")] = 8000,
     metrics_port: Annotated[int, typer.Option(help="Port of the metrics.")] = 8002,
+    max_sessions: Annotated[
+        int | None, typer.Option(help="Not as many conversations as this machine bears, but these.")
+    ] = None,
     tls_certificate: Annotated[
         Path | None, typer.Option(help="PEM; turns TLS on for gRPC, HTTP stays on this machine.")
     ] = None,
@@ -145,7 +148,14 @@ def serve(
         if tls_certificate is not None:
             tls = serving.Tls(tls_certificate, tls_key, tls_client_authority, tls_name)
         with _server_errors(serving):
-            place = serving.Server(repository, host=host, ports=ports, tls=tls, log="/dev/stderr")
+            place = serving.Server(
+                repository,
+                host=host,
+                ports=ports,
+                max_sessions=max_sessions,
+                tls=tls,
+                log="/dev/stderr",
+            )
             ready = f"visavis listens on {place.grpc_url} (gRPC); Ctrl-C ends it"
             serving.serve(place, started=lambda: complaints.print(ready))
 

@@ -38,7 +38,7 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def server(repository: Path) -> Iterator[Server]:
     """The server that all tests share."""
-    with Server(repository, ports=FREE, stop_timeout_s=2) as running:
+    with Server(repository, ports=FREE, max_sessions=64, stop_timeout_s=2) as running:
         yield running
 
 

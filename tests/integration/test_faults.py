@@ -30,7 +30,7 @@ def face(portrait) -> Portrait:
 @pytest.fixture
 def doomed(repository) -> Iterator[Server]:
     """A server of one's own, to be killed."""
-    with Server(repository, ports=FREE, stop_timeout_s=2) as running:
+    with Server(repository, ports=FREE, max_sessions=64, stop_timeout_s=2) as running:
         yield running
 
 

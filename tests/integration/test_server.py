@@ -1,5 +1,6 @@
 """Starting and stopping: what is said when it fails, and that nothing stays behind."""
 
+import re
 import shutil
 import signal
 import subprocess
@@ -47,6 +48,9 @@ def test_stopping_leaves_nothing(repository, portrait):
         pid, work = server.process.pid, server.work
         assert len(group(pid)) > PROCESSES  # the server's own, and one for every model of these
         assert len(regions(server.region_prefix)) == PROCESSES
+        with urllib.request.urlopen(server.metrics_url) as page:  # measured, before anyone came
+            (places,) = re.findall(r"^visavis_places\{.*\} (\d+)", page.read().decode(), re.M)
+        assert int(places) >= 1
         with Stream(server.grpc_url) as stream:  # a session that is never ended
             assert stream.ask(new_id(), start=True, **portrait).error is None
     assert group(pid) == []

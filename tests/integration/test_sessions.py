@@ -230,7 +230,10 @@ def test_a_snapshot_goes_on_bit_for_bit_on_another_server(repository, stream, po
     damaged[-9] ^= 1
     refused = stream.ask(new_id(), start=True, snapshot=damaged)
     assert "[INVALID_ARG] snapshot: got bytes whose checksum differs" in (refused.error or "")
-    with Server(repository, ports=FREE, stop_timeout_s=2) as fresh, Stream(fresh.grpc_url) as there:
+    with (
+        Server(repository, ports=FREE, max_sessions=64, stop_timeout_s=2) as fresh,
+        Stream(fresh.grpc_url) as there,
+    ):
         rest = there.ask(session_id, start=True, end=True, snapshot=snapshot, **second)
     assert here.frames | rest.frames == one_pass()
 

@@ -39,7 +39,7 @@ def keys(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def secured(repository, keys):
     tls = Tls(keys / "server.pem", keys / "server.key", keys / "authority.pem")
-    with Server(repository, ports=FREE, tls=tls, stop_timeout_s=2) as running:
+    with Server(repository, ports=FREE, tls=tls, max_sessions=64, stop_timeout_s=2) as running:
         yield running
 
 

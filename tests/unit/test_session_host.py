@@ -190,6 +190,7 @@ class Told:
 
     def __init__(self):
         self.counts, self.blocks, self.answers, self.refusals = [], [], [], 0
+        self.capacities = []
 
     def sessions(self, count):
         self.counts.append(count)
@@ -202,6 +203,9 @@ class Told:
 
     def refused(self):
         self.refusals += 1
+
+    def places(self, count):
+        self.capacities.append(count)
 
 
 def test_a_host_tells_of_sessions_blocks_and_deadlines(make_host):
@@ -237,6 +241,43 @@ def test_a_full_server_says_so(make_host):
     assert not ask(host, "a", start=True, **portrait()).errors  # a restart takes no new place
     ask(host, "b", end=True)
     assert not ask(host, "c", start=True, **portrait()).errors
+
+
+def test_a_host_measures_at_the_first_beginning_what_it_can_hold(make_host):
+    now_s, blocks, told, lock = [0.0], [], Told(), threading.Lock()
+
+    def timed(model, inputs, outputs):
+        if model == "echo":
+            with lock:
+                now_s[0] += 0.4 * CONFIG.block_frames / 25
+            blocks.append(inputs)
+        return call(model, inputs, outputs)
+
+    host = make_host(timed, watcher=told, clock=lambda: now_s[0], max_sessions=None)
+    assert not blocks
+    first = ask(host, "a", start=True, **portrait())
+    assert not first.errors and blocks
+    assert told.capacities == [2]  # 0.9 / 0.4
+    assert not ask(host, "b", start=True, **portrait()).errors
+    measured_with = len(blocks)
+    (error,) = ask(host, "c", start=True, **portrait()).errors
+    assert isinstance(error, ServerFull) and "the 2 that this server holds" in str(error)
+    assert len(blocks) == measured_with  # once is enough
+
+
+def test_a_measurement_that_fails_is_told_and_tried_again(make_host):
+    broken = [True]
+
+    def call_or_fail(model, inputs, outputs):
+        if model == "echo" and broken[0]:
+            raise StageFailed("echo: got nothing")
+        return call(model, inputs, outputs)
+
+    host = make_host(call_or_fail, max_sessions=None)
+    (error,) = ask(host, "a", start=True, **portrait()).errors
+    assert isinstance(error, StageFailed)
+    broken[0] = False
+    assert not ask(host, "a", start=True, **portrait()).errors
 
 
 def test_a_silent_session_is_forgotten(make_host):

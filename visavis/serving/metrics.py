@@ -1,6 +1,7 @@
 """This is where the session model's own figures reach Triton's `/metrics`.
 
-visavis_open_sessions             gauge      conversations that are held
+visavis_open_sessions             gauge      conversations that are held,
+visavis_places                    gauge      and how many there may be
 visavis_refused_sessions_total    counter    that found no place
 visavis_block_seconds             histogram  of making a block; one of five frames has 0.2 s if it
                                              is to keep up
@@ -35,6 +36,7 @@ class SessionMetrics:
         self.families: list[Any] = []  # kept because a metric does not outlive its family
         kinds = pb_utils.MetricFamily
         self.open_sessions = self._metric("open_sessions", "Conversations held", kinds.GAUGE)
+        self.session_places = self._metric("places", "Conversations there may be", kinds.GAUGE)
         self.refused_sessions = self._metric(
             "refused_sessions_total", "Conversations that found no place", kinds.COUNTER
         )
@@ -57,6 +59,11 @@ class SessionMetrics:
         """How many conversations there are now."""
         with self.lock:
             self.open_sessions.set(count)
+
+    def places(self, count: int) -> None:
+        """How many conversations there may be."""
+        with self.lock:
+            self.session_places.set(count)
 
     def refused(self) -> None:
         """A conversation found no place."""

@@ -110,6 +110,8 @@ class Server:
         stop_timeout_s: how long it may take to stop before it is killed. Triton waits that long
             for the end of every open session.
         config_name: serve `configs/<config_name>.pbtxt` of the models that have one.
+        max_sessions: how many conversations there may be, or None for what `echo_session`'s config
+            says: as many as the machine bears.
         tls: on gRPC. HTTP and metrics, which this server cannot encrypt, are then for this machine
             alone.
         watched: load a model anew when its process has died or hangs (`visavis.serving.watchdog`).
@@ -128,6 +130,7 @@ class Server:
         start_timeout_s: float = 120.0,
         stop_timeout_s: float = 5.0,
         config_name: str | None = None,
+        max_sessions: int | None = None,
         tls: Tls | None = None,
         watched: bool = True,
         admin_key: str | None = None,
@@ -140,6 +143,7 @@ class Server:
         self.start_timeout_s = start_timeout_s
         self.stop_timeout_s = stop_timeout_s
         self.config_name = config_name
+        self.max_sessions = max_sessions
         self.tls = tls
         self.watched = watched
         self.admin_key = admin_key or secrets.token_urlsafe()
@@ -204,7 +208,7 @@ class Server:
             with self.log.open("ab") as log:
                 self.process = subprocess.Popen(
                     self._command(assemble_backends(self.work / "backends")),
-                    env=environment(),
+                    env=environment(self.max_sessions),
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=subprocess.STDOUT,
@@ -301,6 +305,7 @@ class Server:
         stop = threading.Event()
         dog = Watchdog(models, healed=lambda model: self.healed.update([model]))
         dog.learn()
+        models.ask("echo_session")  # which then knows how many it can hold before anyone comes
         thread = threading.Thread(target=dog.run, args=[stop], name="watchdog", daemon=True)
         thread.start()
         self.watch.callback(models.close)
@@ -408,7 +413,7 @@ def assemble_backends(directory: Path) -> Path:
     return directory
 
 
-def environment() -> dict[str, str]:
+def environment(max_sessions: int | None = None) -> dict[str, str]:
     """The server's variables: its libraries, and this Python with all that it can import."""
     libraries = [
         wheel().parents[1] / "nvidia_pytriton.libs",
@@ -422,6 +427,8 @@ def environment() -> dict[str, str]:
     }
     for name in ("LD_LIBRARY_PATH", "PATH"):
         added[name] = os.pathsep.join(filter(None, (added[name], os.environ.get(name))))
+    if max_sessions is not None:
+        added["VISAVIS_MAX_SESSIONS"] = str(max_sessions)
     return {**os.environ, **added}
 
 

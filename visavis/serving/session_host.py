@@ -32,6 +32,7 @@ from visavis.messages import (
     parse_transcript,
     session_inputs,
 )
+from visavis.serving.admission import MOST, Admission
 from visavis.serving.errors import ServerFull, SessionNotFound
 from visavis.session import SessionState
 from visavis.snapshot import from_bytes, to_bytes
@@ -86,6 +87,9 @@ class Watcher(Protocol):
     def refused(self) -> None:
         """A session found no place."""
 
+    def places(self, count: int) -> None:
+        """How many sessions there may be."""
+
 
 @dataclass
 class Slot:
@@ -104,7 +108,8 @@ class SessionHost:
         config: the size that is served.
         call: `call(model, inputs, outputs)` runs another model on arrays with a batch axis.
         affect: Psi.
-        max_sessions: how many may be open; one more is refused with UNAVAILABLE.
+        max_sessions: how many may be open; one more is refused with UNAVAILABLE. None measures, at
+            the first conversation's beginning, what the machine bears.
         idle_s: a session that is silent for longer is forgotten.
         watcher: is told the number of sessions, of those refused, and how long blocks and answers
             take.
@@ -117,7 +122,7 @@ class SessionHost:
         call: Call,
         affect: AffectModel,
         *,
-        max_sessions: int = 64,
+        max_sessions: int | None = 64,
         idle_s: float = 300.0,
         watcher: Watcher | None = None,
         clock: Callable[[], float] = time.monotonic,
@@ -125,7 +130,9 @@ class SessionHost:
         self.config = config
         self.call = call
         self.affect = affect
-        self.max_sessions = max_sessions
+        block_s = config.block_frames / FRAME_RATE_HZ
+        self.admission = Admission(block_s, max_sessions, clock)
+        self.measuring = asyncio.Lock()
         self.idle_s = idle_s
         self.watcher = watcher
         self.clock = clock
@@ -134,12 +141,14 @@ class SessionHost:
             name: [spec.name for spec in model.outputs] for name, model in contracts(config).items()
         }
         # A thread a session: Python's default pool has cores + 4 and would queue the others.
-        self.pool = ThreadPoolExecutor(max_sessions, thread_name_prefix="session")
+        self.pool = ThreadPoolExecutor(max_sessions or MOST, thread_name_prefix="session")
 
     async def serve(self, message: Message, reply: Reply) -> None:
         """Answer one message. Never raises: an exception here would never reach the client."""
         slot, arrived_s = None, self.clock()
         try:
+            if message.start:
+                await self._measured()
             slot = self._slot(message)
             slot.users += 1
             async with slot.lock:
@@ -162,6 +171,15 @@ class SessionHost:
 
     # Places
 
+    async def _measured(self) -> None:
+        """Know how many places there are; the first conversations wait for it."""
+        async with self.measuring:
+            loop = asyncio.get_running_loop()
+            make_block = partial(self._echo, silent_block(self.config))
+            await loop.run_in_executor(None, self.admission.measure, make_block, self.pool)
+        if self.watcher is not None and self.admission.limit is not None:
+            self.watcher.places(self.admission.limit)
+
     def _slot(self, message: Message) -> Slot:
         now_s = self.clock()
         for session_id, slot in list(self.slots.items()):
@@ -177,10 +195,11 @@ class SessionHost:
                 f"was started and used within {self.idle_s:g} s; start it, or resume from a "
                 "snapshot"
             )
-        if len(self.slots) >= self.max_sessions:
+        refusal = self.admission.refusal(len(self.slots), resumed="snapshot" in message.tensors)
+        if refusal is not None:
             raise ServerFull(
-                f"session: got one more than the {self.max_sessions} that this server holds, "
-                "expected a free place; try again later or on another server",
+                f"session: got one more than {refusal}, expected a free place; try again later or "
+                "on another server",
                 RETRY_AFTER_S,
             )
         slot = self.slots[message.session_id] = Slot()
@@ -223,6 +242,7 @@ class SessionHost:
 
     def _made_block(self, begun_s: float) -> float:
         now_s = self.clock()
+        self.admission.made_block(now_s - begun_s)
         if self.watcher is not None:
             self.watcher.block(now_s - begun_s)
         return now_s
@@ -302,6 +322,18 @@ class SessionHost:
             text = ReaderAffect().describe(history)
         ids = word_ids(text, self.config.affect)
         return self._call("affect_encoder", {"word_ids": ids})["affect_tokens"]
+
+
+def silent_block(config: EchoConfig) -> dict[str, np.ndarray]:
+    """The inputs of `echo`, without batch axis, of a block that costs what any other costs."""
+    inputs = {
+        spec.name: np.zeros(spec.dims, spec.numpy_dtype)
+        for spec in contracts(config)["echo"].inputs
+    }
+    sampling = config.sampling
+    inputs["num_steps"][:] = sampling.num_steps
+    inputs["guidance_scale"][:] = sampling.audio_guidance_scale, sampling.user_guidance_scale
+    return inputs
 
 
 def known_as(session_id: str) -> str:

@@ -15,6 +15,7 @@ from visavis import affect
 from visavis import config as configs
 from visavis.config import EchoConfig
 from visavis.serving import bls, tensors
+from visavis.serving.admission import limit_of
 from visavis.serving.metrics import SessionMetrics
 from visavis.serving.session_host import Message, SessionHost
 
@@ -29,7 +30,7 @@ class TritonPythonModel:
             configs.load(EchoConfig, Path(args["model_repository"]).parent / "config.json"),
             bls.call,
             affect.load(values["affect"], os.environ.get("OPENAI_API_KEY")),
-            max_sessions=int(values["max_sessions"]),
+            max_sessions=limit_of(os.environ.get("VISAVIS_MAX_SESSIONS") or values["max_sessions"]),
             idle_s=float(values["idle_s"]),
             watcher=SessionMetrics(args["model_instance_name"]),
         )
