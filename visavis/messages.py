@@ -20,7 +20,7 @@ from visavis.contract import CONTRACT_VERSION, TensorSpec, contracts
 
 MAX_TURN_CHARACTERS = 2000
 MAX_AUDIO_PEAK = 4.0  # a resampler may overshoot 1; int16 values are far beyond
-IMAGE_FORMATS = ("jpeg", "raw")
+IMAGE_FORMATS = ("jpeg", "raw", "h264")
 
 
 class SessionError(ValueError):
@@ -29,7 +29,11 @@ class SessionError(ValueError):
 
 @dataclass(frozen=True)
 class Options:
-    """What a session may choose; `user_audio` and `user_video` announce the signals to come."""
+    """What a session may choose; `user_audio` and `user_video` announce the signals to come.
+
+    h264_crf is x264's constant rate factor: 0 loses nothing, 51 nearly all. Frames before
+    first_frame are made and not sent: who resumes a session has some of them already.
+    """
 
     seed: int = 0
     num_steps: int = 2
@@ -37,6 +41,8 @@ class Options:
     user_guidance_scale: float = 1.0
     image_format: str = "jpeg"
     jpeg_quality: int = 90
+    h264_crf: int = 20
+    first_frame: int = 0
     user_audio: bool = False
     user_video: bool = False
 
@@ -53,6 +59,8 @@ class Options:
         self._check_range("audio_guidance_scale", 0, 20)
         self._check_range("user_guidance_scale", 0, 20)
         self._check_range("jpeg_quality", 1, 100)
+        self._check_range("h264_crf", 0, 51)
+        self._check_range("first_frame", 0, 2**63 - 1)
         if self.image_format not in IMAGE_FORMATS:
             raise SessionError(
                 f"options.image_format: got {self.image_format!r}, expected one of "

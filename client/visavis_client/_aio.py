@@ -117,6 +117,7 @@ class AsyncClient:
         user_guidance_scale: float | None = None,
         image_format: ImageFormat = "jpeg",
         jpeg_quality: int | None = None,
+        h264_crf: int | None = None,
         user_audio: bool | None = None,
         user_video: bool | None = None,
     ) -> AsyncSession:
@@ -128,6 +129,7 @@ class AsyncClient:
             user_guidance_scale=user_guidance_scale,
             image_format=image_format,
             jpeg_quality=jpeg_quality,
+            h264_crf=h264_crf,
         )
         server = await self.server()
         aligned = await asyncio.to_thread(

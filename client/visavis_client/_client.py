@@ -126,6 +126,7 @@ class Client:
         user_guidance_scale: float | None = None,
         image_format: ImageFormat = "jpeg",
         jpeg_quality: int | None = None,
+        h264_crf: int | None = None,
         user_audio: bool | None = None,
         user_video: bool | None = None,
     ) -> Session:
@@ -143,6 +144,7 @@ class Client:
             user_guidance_scale=user_guidance_scale,
             image_format=image_format,
             jpeg_quality=jpeg_quality,
+            h264_crf=h264_crf,
         )
         aligned = as_portrait(portrait, self.server.image_size, face_index=face_index)
         return self._open(

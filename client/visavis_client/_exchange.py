@@ -29,6 +29,7 @@ from visavis_client._errors import (
     StreamBroken,
     VisavisError,
 )
+from visavis_client._h264 import Packets, is_key_frame
 from visavis_client._journal import Journal
 from visavis_client._outage import Outage, Patience, next_try
 from visavis_client._types import (
@@ -86,6 +87,7 @@ class Exchange:
         self._in_flight: dict[str, float] = {}  # request id -> when it was sent
         self._requests = 0
         self._frames: deque[Frame] = deque()
+        self._packets: Packets | None = None
         self._snapshots: dict[str, np.ndarray] = {}
         self._next_frame: int | None = None if opening.options is None else 0
         self._started_s: float | None = None
@@ -184,7 +186,11 @@ class Exchange:
     def reopen(self, now_s: float) -> Request:
         """The START request that tells a server in place of a lost one all that it must know."""
         self._kept_frames = 0  # the next chunk brings a snapshot
-        return self._starting(self._journal.whole(), now_s, end=self._ending)
+        tensors = self._journal.whole()
+        if self._next_frame:
+            options = json.loads(tensors["options"][0]) if "options" in tensors else {}
+            tensors["options"] = _json_tensor({**options, "first_frame": self._next_frame})
+        return self._starting(tensors, now_s, end=self._ending)
 
     def chunk(self, chunk: Chunk, now_s: float) -> Request | None:
         """The request for one chunk; None when there is nothing in it."""
@@ -336,8 +342,18 @@ class Exchange:
         self.timings.append(BlockTiming(expected, len(fresh), latency_s, arrived_s))
         form, size = self._opening.image_format, self.server.image_size
         self._frames.extend(
-            Frame(content, expected + i, latency_s, form, size) for i, content in enumerate(fresh)
+            Frame(content, index, latency_s, form, size, self._packets_with(content, index))
+            for index, content in enumerate(fresh, expected)
         )
+
+    def _packets_with(self, content: bytes, index: int) -> Packets | None:
+        """The packets that a frame is decoded with; None of a picture that stands for itself."""
+        if self._opening.image_format != "h264":
+            return None
+        if self._packets is None or is_key_frame(content):
+            self._packets = Packets(index)
+        self._packets.append(content)
+        return self._packets
 
     # Handing over
 

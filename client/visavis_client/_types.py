@@ -18,9 +18,10 @@ import simplejpeg
 from visavis.config import FRAME_RATE_HZ, SAMPLES_PER_FRAME
 from visavis.contract import TensorSpec
 from visavis_client._errors import InputError, PortraitError, StreamBroken, TranscriptError
+from visavis_client._h264 import Packets
 
 Role = Literal["user", "avatar"]
-ImageFormat = Literal["jpeg", "raw"]
+ImageFormat = Literal["jpeg", "raw", "h264"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,7 +109,11 @@ class Position:
 
 @dataclass(frozen=True, kw_only=True)
 class SessionOptions:
-    """What a session may choose; None leaves the choice to the server's configuration."""
+    """What a session may choose; None leaves the choice to the server's configuration.
+
+    image_format: jpeg, raw, or h264 with a tenth of jpeg's bytes. jpeg_quality: 1 to 100.
+    h264_crf: x264's constant rate factor, 0 (lossless) to 51.
+    """
 
     seed: int = 0
     num_steps: int | None = None
@@ -116,24 +121,29 @@ class SessionOptions:
     user_guidance_scale: float | None = None
     image_format: ImageFormat = "jpeg"
     jpeg_quality: int | None = None
+    h264_crf: int | None = None
 
     def __post_init__(self) -> None:
         if self.image_format not in get_args(ImageFormat):
             raise InputError(
-                f'image_format: got {self.image_format!r}, expected "jpeg" or "raw"; choose one'
+                f"image_format: got {self.image_format!r}, expected one of "
+                f"{', '.join(get_args(ImageFormat))}; choose one"
             )
         if self.num_steps is not None and self.num_steps < 1:
             raise InputError(f"num_steps: got {self.num_steps}, expected 1 or more; 2 is usual")
         if self.jpeg_quality is not None and not 1 <= self.jpeg_quality <= 100:
             raise InputError(f"jpeg_quality: got {self.jpeg_quality}, expected 1 to 100")
+        if self.h264_crf is not None and not 0 <= self.h264_crf <= 51:
+            raise InputError(f"h264_crf: got {self.h264_crf}, expected 0 to 51")
 
 
 @dataclass(frozen=True, eq=False)
 class Frame:
     """One frame of the avatar.
 
-    content: as the server encoded it, a JPEG or the raw values row by row; hand it on as it is if
-    nobody looks at its pixels here. latency_s: from sending the request that completed the frame's
+    content: as the server encoded it, a JPEG, the raw values row by row or a packet of H.264 (Annex
+    B; the next key frame is never more than a second away); hand it on as it is if nobody looks at
+    its pixels here. latency_s: from sending the request that completed the frame's
     block to the arrival of the frame.
     """
 
@@ -142,12 +152,15 @@ class Frame:
     latency_s: float
     image_format: ImageFormat
     image_size: int
+    packets: Packets | None = field(default=None, repr=False)  # of H.264, this frame's among them
 
     @cached_property
     def image(self) -> np.ndarray:
         """(H, W, 3) uint8, decoded when it is first asked for; StreamBroken if it cannot be."""
         size = self.image_size
         try:
+            if self.packets is not None:
+                return self.packets.image(self.index)
             if self.image_format == "jpeg":
                 return simplejpeg.decode_jpeg(self.content, colorspace="RGB")
             return np.frombuffer(self.content, np.uint8).reshape(size, size, 3)

@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 import numpy as np
 import typer
@@ -66,7 +66,7 @@ def talk(
     steps: Annotated[int | None, typer.Option(help="Sampling steps a block.")] = None,
     audio_guidance: Annotated[float | None, typer.Option(help="1 is none.")] = None,
     user_guidance: Annotated[float | None, typer.Option(help="1 is none.")] = None,
-    image_format: Annotated[str, typer.Option(help="jpeg or raw, on the wire.")] = "jpeg",
+    image_format: Annotated[str, typer.Option(help="jpeg, raw or h264, on the wire.")] = "jpeg",
 ) -> None:
     """Make the film of a conversation, and tell how fast it went."""
     with errors_told():
@@ -266,9 +266,11 @@ def _serving() -> Any:
 
 
 def _image_format(name: str) -> ImageFormat:
-    if name == "jpeg" or name == "raw":
-        return name
-    raise InputError(f'image_format: got {name!r}, expected "jpeg" or "raw"; choose one')
+    known: tuple[ImageFormat, ...] = get_args(ImageFormat)
+    for one in known:
+        if name == one:
+            return one
+    raise InputError(f"image_format: got {name!r}, expected one of {', '.join(known)}; choose one")
 
 
 def _show_warning(message: Warning | str, *_: object, **__: object) -> None:

@@ -72,6 +72,7 @@ def test_the_next_server_goes_on_and_no_frame_is_lost_or_doubled(
     assert [brightness(frame) for frame in frames] == INDICES
     start, *_, end = other.requests
     assert start.start and end.end and start.sequence_id == session.id
+    assert json.loads(start.tensors["options"][0])["first_frame"] > 31  # no need to send them again
     if snapshot_interval_s < 1:
         assert "snapshot" in start.tensors and "portrait" not in start.tensors
         assert len(start.tensors["avatar_audio"]) <= 20 * 640  # what came after the snapshot

@@ -34,10 +34,13 @@ def doomed(repository) -> Iterator[Server]:
         yield running
 
 
-def pictures(client: Client, face: Portrait, conversation: Conversation, then=None) -> np.ndarray:
+def pictures(
+    client: Client, face: Portrait, conversation: Conversation, then=None, **options
+) -> np.ndarray:
     """All frames; `then` is called when frame 60 has come."""
     found = {}
-    with client, client.session(portrait=face, seed=3, image_format="raw") as session:
+    options = {"image_format": "raw", **options}
+    with client, client.session(portrait=face, seed=3, **options) as session:
         for frame in session.stream(conversation):
             assert frame.index not in found
             found[frame.index] = frame.image
@@ -58,6 +61,16 @@ def test_another_server_takes_over_from_one_that_is_killed(server, doomed, face,
     expected = pictures(Client(server.grpc_url), face, conversation)
     client = Client([doomed.grpc_url, server.grpc_url], snapshot_interval_s=1.0)
     assert (pictures(client, face, conversation, lambda: kill(doomed)) == expected).all()
+
+
+def test_a_film_in_h264_goes_on_with_a_key_frame(server, doomed, face, conversation):
+    grey = np.array([0.299, 0.587, 0.114])  # colours are halved on the way
+    expected = pictures(Client(server.grpc_url), face, conversation) @ grey
+    client = Client([doomed.grpc_url, server.grpc_url], snapshot_interval_s=1.0)
+    h264 = {"image_format": "h264", "h264_crf": 1}
+    found = pictures(client, face, conversation, lambda: kill(doomed), **h264) @ grey
+    apart = np.abs(found - expected).mean(axis=(1, 2))
+    assert apart.max() < 0.1 * np.abs(expected - expected.mean()).mean()
 
 
 def test_a_server_that_is_killed_and_started_again_goes_on(

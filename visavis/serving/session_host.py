@@ -17,14 +17,12 @@ from functools import partial
 from typing import Protocol
 
 import numpy as np
-import simplejpeg
 
 from visavis import session
 from visavis.affect import AffectError, AffectModel, ReaderAffect, Turn, word_ids
 from visavis.config import FRAME_RATE_HZ, EchoConfig
 from visavis.contract import contracts
 from visavis.messages import (
-    Options,
     SessionError,
     check_portrait,
     check_tensor,
@@ -34,7 +32,8 @@ from visavis.messages import (
 )
 from visavis.serving.admission import MOST, Admission
 from visavis.serving.errors import ServerFull, SessionNotFound
-from visavis.session import SessionState
+from visavis.serving.pictures import PictureEncoder, encoder_of
+from visavis.session import Frames, SessionState
 from visavis.snapshot import from_bytes, to_bytes
 
 LOG = logging.getLogger(__name__)
@@ -93,10 +92,15 @@ class Watcher(Protocol):
 
 @dataclass
 class Slot:
-    """One session's place. `users` counts the messages that hold or await its lock."""
+    """One session's place. `users` counts the messages that hold or await its lock.
+
+    The encoder is None when the client may lack some of the pictures that it has encoded.
+    """
 
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    admitted: bool = False
     state: SessionState | None = None
+    encoder: PictureEncoder | None = None
     users: int = 0
     last_used_s: float = 0.0
 
@@ -147,11 +151,11 @@ class SessionHost:
         """Answer one message. Never raises: an exception here would never reach the client."""
         slot, arrived_s = None, self.clock()
         try:
-            if message.start:
-                await self._measured()
             slot = self._slot(message)
             slot.users += 1
             async with slot.lock:
+                if not slot.admitted:
+                    await self._admit(slot, message)
                 loop = asyncio.get_running_loop()
                 answer = partial(self._answer, slot, message, reply, arrived_s)
                 await loop.run_in_executor(self.pool, answer)
@@ -171,40 +175,54 @@ class SessionHost:
 
     # Places
 
-    async def _measured(self) -> None:
-        """Know how many places there are; the first conversations wait for it."""
-        async with self.measuring:
-            loop = asyncio.get_running_loop()
-            make_block = partial(self._echo, silent_block(self.config))
-            await loop.run_in_executor(None, self.admission.measure, make_block, self.pool)
-        if self.watcher is not None and self.admission.limit is not None:
-            self.watcher.places(self.admission.limit)
-
     def _slot(self, message: Message) -> Slot:
         now_s = self.clock()
         for session_id, slot in list(self.slots.items()):
             if not slot.users and now_s - slot.last_used_s > self.idle_s:
                 del self.slots[session_id]
                 self._count()
-        known = self.slots.get(message.session_id)
-        if known is not None:
-            return known
+        if message.start:
+            return self.slots.setdefault(message.session_id, Slot())
+        if message.session_id not in self.slots:
+            raise self._not_found(message)
+        return self.slots[message.session_id]
+
+    async def _admit(self, slot: Slot, message: Message) -> None:
+        """Give a new session its place. Its further messages wait in line for it meanwhile."""
         if not message.start:
-            raise SessionNotFound(
-                f"session: got the unknown id {known_as(message.session_id)}, expected one that "
-                f"was started and used within {self.idle_s:g} s; start it, or resume from a "
-                "snapshot"
-            )
-        refusal = self.admission.refusal(len(self.slots), resumed="snapshot" in message.tensors)
+            raise self._not_found(message)  # it began, and was refused
+        await self._measured()
+        resumed = "snapshot" in message.tensors
+        refusal = self.admission.refusal(self.open_sessions, resumed=resumed)
         if refusal is not None:
             raise ServerFull(
                 f"session: got one more than {refusal}, expected a free place; try again later or "
                 "on another server",
                 RETRY_AFTER_S,
             )
-        slot = self.slots[message.session_id] = Slot()
+        slot.admitted = True
         self._count()
-        return slot
+
+    async def _measured(self) -> None:
+        """Know how many places there are; the first sessions wait for it."""
+        async with self.measuring:
+            if self.admission.limit is None:
+                make_block = partial(self._echo, silent_block(self.config))
+                loop = asyncio.get_running_loop()
+                await loop.run_in_executor(None, self.admission.measure, make_block, self.pool)
+        if self.watcher is not None and self.admission.limit is not None:
+            self.watcher.places(self.admission.limit)
+
+    def _not_found(self, message: Message) -> SessionNotFound:
+        return SessionNotFound(
+            f"session: got the unknown id {known_as(message.session_id)}, expected one that was "
+            f"started and used within {self.idle_s:g} s; start it, or resume from a snapshot"
+        )
+
+    @property
+    def open_sessions(self) -> int:
+        """How many have a place."""
+        return sum(slot.admitted for slot in self.slots.values())
 
     def _leave(self, slot: Slot, message: Message) -> None:
         slot.users -= 1
@@ -215,7 +233,7 @@ class SessionHost:
 
     def _count(self) -> None:
         if self.watcher is not None:
-            self.watcher.sessions(len(self.slots))
+            self.watcher.sessions(self.open_sessions)
 
     # One message, in a thread of the pool
 
@@ -226,10 +244,7 @@ class SessionHost:
             begun_s, answered = self.clock(), False
             while not reply.is_cancelled() and (block := next(blocks, None)):
                 slot.state, frames = block
-                images = encoded(frames.images, slot.state.options)
-                reply.send(
-                    {"images": images, "first_frame": np.array([frames.first_frame], np.int64)}
-                )
+                self._send(slot, frames, reply)
                 begun_s = self._made_block(begun_s)
                 if not answered:
                     answered = True
@@ -237,8 +252,21 @@ class SessionHost:
             if _wants_snapshot(message):
                 reply.send({"snapshot": np.frombuffer(to_bytes(slot.state), np.uint8)})
         finally:
+            if reply.is_cancelled():
+                slot.encoder = None
             if message.end:
                 slot.state = None
+
+    def _send(self, slot: Slot, frames: Frames, reply: Reply) -> None:
+        assert slot.state is not None
+        options = slot.state.options
+        wanted = frames.images[max(0, options.first_frame - frames.first_frame) :]
+        if not len(wanted):
+            return
+        slot.encoder = slot.encoder or encoder_of(options, self.config.image_size)
+        images = np.array(slot.encoder.encode(wanted), np.object_)
+        first = frames.first_frame + len(frames.images) - len(wanted)
+        reply.send({"images": images, "first_frame": np.array([first], np.int64)})
 
     def _made_block(self, begun_s: float) -> float:
         now_s = self.clock()
@@ -265,6 +293,7 @@ class SessionHost:
             )
         if message.start:
             state = self._started(tensors)
+            slot.encoder = encoder_of(state.options, self.config.image_size)
         elif slot.state is not None:
             state = slot.state
             _refuse(tensors, ("options", "portrait", "region_centers", "snapshot"))
@@ -339,18 +368,6 @@ def silent_block(config: EchoConfig) -> dict[str, np.ndarray]:
 def known_as(session_id: str) -> str:
     """The beginning of an id, for logs: whoever knows all of it can take the session over."""
     return f"{session_id[:8]}…"
-
-
-def encoded(images: np.ndarray, options: Options) -> np.ndarray:
-    """Pictures (n, H, W, 3) uint8 -> (n,) bytes: JPEG, or the raw values row by row."""
-    if options.image_format == "raw":
-        pictures = [image.tobytes() for image in images]
-    else:
-        pictures = [
-            simplejpeg.encode_jpeg(np.ascontiguousarray(image), quality=options.jpeg_quality)
-            for image in images
-        ]
-    return np.array(pictures, np.object_)
 
 
 def _wants_snapshot(message: Message) -> bool:
