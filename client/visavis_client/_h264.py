@@ -7,6 +7,7 @@ import threading
 
 import av
 import numpy as np
+from av.codec.context import Flags
 
 # A start code and a unit of type 7 (sequence parameters), which our server sends before every key
 # frame and nowhere else.
@@ -27,7 +28,7 @@ class Packets:
         self._lock = threading.Lock()
         self._decoder = av.CodecContext.create("h264", "r")
         self._decoder.thread_count = 1  # several would hold pictures back
-        self._decoder.flags |= av.codec.context.Flags.low_delay
+        self._decoder.flags |= Flags.low_delay
 
     def append(self, content: bytes) -> None:
         """The next frame's packet."""

@@ -126,15 +126,15 @@ def test_frames_that_a_client_has_are_made_and_not_sent(make_host):
 
 
 def test_h264_begins_anew_where_the_client_may_lack_a_picture(make_host):
-    host, h264 = make_host(), {"options": text({"image_format": "h264"})}
+    host, h264 = make_host(), text({"image_format": "h264"})
 
     def keys(frames):
         return [n for n, packet in enumerate(frames) if is_key_frame(packet)]
 
-    undisturbed = whole(host, **h264).frames
+    undisturbed = whole(host, options=h264).frames
     assert keys(undisturbed) == [0, 25]
-    assert undisturbed == whole(host, **h264).frames
-    ask(host, start=True, **portrait(), **h264)
+    assert undisturbed == whole(host, options=h264).frames
+    ask(host, start=True, **portrait(), options=h264)
     stopped = ask(host, avatar_audio=audio(), reply=Reply(cancel_after=2))
     assert stopped.frames == undisturbed[:10]
     rest = ask(host, end=True).frames
