@@ -36,6 +36,8 @@ import numpy as np
 
 from visavis import config as configs
 from visavis.config import EchoConfig
+from visavis.serving import logs, tracing
+from visavis.serving.tracing import Traces
 from visavis.serving.watchdog import ServedModels, Watchdog
 
 LOG = logging.getLogger(__name__)
@@ -115,6 +117,9 @@ class Server:
         watched: load a model anew when its process has died or hangs (`visavis.serving.watchdog`).
         admin_key: whoever may load and unload models, trace, log and register shared memory says
             it; see `admin_headers`. By default one that nobody else knows.
+        traces: where OpenTelemetry spans go (`visavis.serving.tracing`). By default as the
+            environment has it, in OpenTelemetry's own variables.
+        log_format: of what the models and the watchdog say (`visavis.serving.logs`).
         log: where the server's log goes; None keeps it in a temporary file for errors.
         arguments: further arguments of `tritonserver`.
     """
@@ -131,6 +136,8 @@ class Server:
         tls: Tls | None = None,
         watched: bool = True,
         admin_key: str | None = None,
+        traces: Traces | None = None,
+        log_format: logs.Form = "text",
         log: str | Path | None = None,
         arguments: tuple[str, ...] = (),
     ):
@@ -143,6 +150,8 @@ class Server:
         self.tls = tls
         self.watched = watched
         self.admin_key = admin_key or secrets.token_urlsafe()
+        self.traces = traces
+        self.log_format = log_format
         self.arguments = arguments
         # The regions' names are ours alone, so that cleaning up touches no other server's.
         self.region_prefix = f"visavis_{uuid.uuid4().hex[:12]}_"
@@ -192,6 +201,11 @@ class Server:
                 taken, a model does not load, or loading takes too long.
         """
         check_environment()
+        if self.traces is not None and not tracing.is_possible():
+            raise LaunchError(
+                "traces: got no OpenTelemetry, expected it to send them; "
+                "pip install 'visavis[traces]'"
+            )
         if not self.repository.is_dir():
             raise LaunchError(
                 f"{self.repository}: got no folder, expected a model repository; write one with "
@@ -204,7 +218,7 @@ class Server:
             with self.log.open("ab") as log:
                 self.process = subprocess.Popen(
                     self._command(assemble_backends(self.work / "backends")),
-                    env=environment(),
+                    env=environment() | self._variables(),
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=subprocess.STDOUT,
@@ -286,6 +300,10 @@ class Server:
             "--disable-auto-complete-config",
             *self.arguments,
         ]
+
+    def _variables(self) -> dict[str, str]:
+        chosen = {} if self.traces is None else self.traces.variables()
+        return {logs.VARIABLE: self.log_format, **chosen}
 
     def _watch(self) -> None:
         assert self.process is not None
