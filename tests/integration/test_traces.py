@@ -152,7 +152,9 @@ def test_an_error_is_marked_and_quotes_nobody(traced, collector, portrait):
     assert span.status.message == "SessionError"
     assert secret.encode() not in collector.posted
     assert session_id.encode() not in collector.posted
-    lines = [json.loads(line) for line in traced.log.read_text().splitlines() if line[:1] == "{"]
+    log = traced.log.read_text()
+    assert secret not in log and session_id not in log
+    lines = [json.loads(line) for line in log.splitlines() if line[:1] == "{"]
     (told,) = [line for line in lines if line.get("trace_id") == "fe" * 16]
     assert told["event"] == "session refused" and told["session"] == f"{session_id[:8]}…"
 
