@@ -11,8 +11,9 @@ A trace begins with a message to `echo_session`, or belongs to the `traceparent`
 message brings among its parameters. Calls bring it on in the same way: Triton hands an ensemble's
 parameters to its steps.
 
-Triton's own OpenTelemetry mode does not do it. Once an asynchronous `execute` has returned, Triton
-has freed the trace of its request, and a call that is made for it then crashes the server (2.51).
+Triton's own OpenTelemetry mode does not do it: it frees the trace of a request as soon as a model's
+asynchronous `execute` has returned, and a call that is then made with it (`trace=request.trace()`)
+crashes the server (seen in 2.51).
 
 OpenTelemetry's own variables say where spans go and how many: `OTEL_EXPORTER_OTLP_TRACES_ENDPOINT`,
 `OTEL_TRACES_SAMPLER` and so on. Without the first there are none, and nothing is imported. Spans
