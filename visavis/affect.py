@@ -29,7 +29,10 @@ EMOTIONS = ("neutral", "happy", "excited", "sad", "concerned", "surprised", "ang
 
 
 class AffectError(RuntimeError):
-    """The language model could not be asked, or did not name an emotion."""
+    """The language model could not be asked, or did not name an emotion.
+
+    It is logged, so it quotes neither the transcript nor the model, which may repeat that.
+    """
 
 
 @dataclass(frozen=True)
@@ -211,7 +214,7 @@ def _named(reply: str, model: str) -> str:
     named = [word for word in words_of(reply) if word in EMOTIONS]
     if not named:
         raise AffectError(
-            f"{model}: got the answer {reply[:120]!r}, expected one that names some of "
+            f"{model}: got an answer of {len(reply)} characters, expected one that names some of "
             f"{', '.join(EMOTIONS)}; use a model that follows instructions"
         )
     return sentence(list(dict.fromkeys(named))[:2])
@@ -279,9 +282,8 @@ class OpenAIAffect:
             with urllib.request.urlopen(request, timeout=self.timeout_s) as response:
                 reply = json.load(response)["choices"][0]["message"]["content"]
         except urllib.error.HTTPError as error:
-            detail = error.read(200).decode(errors="replace")
             raise AffectError(
-                f"{self.url}: got HTTP {error.code} {detail!r}, expected a chat completion; "
+                f"{self.url}: got HTTP {error.code} {error.reason}, expected a chat completion; "
                 "check the model's name and the key"
             ) from error
         except OSError as error:  # refused, unreachable, or too slow
@@ -291,8 +293,8 @@ class OpenAIAffect:
             ) from error
         except (ValueError, LookupError, TypeError) as error:
             raise AffectError(
-                f"{self.url}: got a reply that is no chat completion ({error!r}), expected "
-                "choices[0].message.content; check the base address"
+                f"{self.url}: got a reply that is no chat completion ({type(error).__name__}), "
+                "expected choices[0].message.content; check the base address"
             ) from error
         return _named(str(reply), self.model)
 

@@ -126,20 +126,34 @@ def parse_transcript(text: str) -> tuple[Turn, ...]:
 def _turn(where: str, item: Any) -> Turn:
     keys = ("role", "text", "start_s")
     if not isinstance(item, dict) or sorted(item) != sorted(keys):
-        got = ", ".join(sorted(item)) if isinstance(item, dict) else type(item).__name__
-        raise SessionError(f"{where}: got {got}, expected {', '.join(keys)}; complete the object")
+        got = _known(item, keys) if isinstance(item, dict) else type(item).__name__
+        raise SessionError(f"{where}: got {got}, expected {', '.join(keys)}; correct the object")
     role, said, start_s = (item[key] for key in keys)
     if role not in ROLES:
-        raise SessionError(f"{where}.role: got {role!r}, expected {' or '.join(ROLES)}; choose one")
-    if not isinstance(said, str) or len(said) > MAX_TURN_CHARACTERS:
-        got = f"{len(said)} characters" if isinstance(said, str) else type(said).__name__
         raise SessionError(
-            f"{where}.text: got {got}, expected at most {MAX_TURN_CHARACTERS} characters; split it"
+            f"{where}.role: got {_wordless(role)}, expected {' or '.join(ROLES)}; choose one"
+        )
+    if not isinstance(said, str) or len(said) > MAX_TURN_CHARACTERS:
+        raise SessionError(
+            f"{where}.text: got {_wordless(said)}, expected at most {MAX_TURN_CHARACTERS} "
+            "characters; split it"
         )
     is_number = isinstance(start_s, int | float) and not isinstance(start_s, bool)
     if not is_number or not abs(start_s) < 1e9:  # also refuses not-a-number
-        raise SessionError(f"{where}.start_s: got {start_s!r}, expected seconds; give a number")
+        got = start_s if is_number else _wordless(start_s)
+        raise SessionError(f"{where}.start_s: got {got}, expected seconds; give a number")
     return Turn(role, said, float(start_s))
+
+
+def _wordless(value: Any) -> str:
+    """What a value is, without its words: errors are logged, and what people say is not."""
+    return f"{len(value)} characters" if isinstance(value, str) else type(value).__name__
+
+
+def _known(item: dict[str, Any], keys: tuple[str, ...]) -> str:
+    found = sorted(key for key in item if key in keys)
+    others = len(item) - len(found)
+    return ", ".join([*found, *([f"{others} unknown keys"] if others else [])]) or "no keys"
 
 
 def _json(text: str, name: str, kind: type) -> Any:

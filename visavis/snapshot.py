@@ -93,8 +93,9 @@ def from_bytes(data: bytes, config: EchoConfig) -> SessionState:
     try:
         return _restored(safetensors.numpy.load(payload), config)
     except UNUSABLE as error:
+        why = f"{type(error).__name__}: {error}"  # not `repr`, which may hold all that was decoded
         raise SessionError(
-            f"snapshot: got unusable contents ({error!r}), expected those of a visavis session; "
+            f"snapshot: got unusable contents ({why}), expected those of a visavis session; "
             "start anew"
         ) from error
 

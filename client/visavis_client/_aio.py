@@ -31,8 +31,10 @@ from visavis_client._errors import (
 from visavis_client._exchange import (
     CLOSE_TIMEOUT_S,
     Exchange,
+    Inject,
     Opening,
     enrolment,
+    no_trace,
     resumption,
 )
 from visavis_client._grpc import GrpcAioTransport
@@ -71,6 +73,7 @@ class AsyncClient:
         resume_timeout_s: float = 30.0,
         snapshot_interval_s: float = 2.0,
         credentials: grpc.ChannelCredentials | None = None,
+        trace: Inject = no_trace,
         transport: AsyncTransport | Sequence[AsyncTransport] | None = None,
     ) -> None:
         connect = partial(GrpcAioTransport, timeout_s=connect_timeout_s, credentials=credentials)
@@ -78,6 +81,7 @@ class AsyncClient:
         self._patience = Patience(
             start_timeout_s, frame_timeout_s, resume_timeout_s, snapshot_interval_s
         )
+        self._trace = trace
         self._server: ServerInfo | None = None
 
     async def __aenter__(self) -> Self:
@@ -145,7 +149,7 @@ class AsyncClient:
 
     async def _open(self, opening: Opening) -> AsyncSession:
         servers = len(self._servers.ways)
-        exchange = Exchange(await self.server(), opening, self._patience, servers)
+        exchange = Exchange(await self.server(), opening, self._patience, servers, self._trace)
         return AsyncSession(self._servers.copy(), exchange)
 
     async def _describe(self) -> ServerInfo:

@@ -31,8 +31,10 @@ from visavis_client._errors import (
 from visavis_client._exchange import (
     CLOSE_TIMEOUT_S,
     Exchange,
+    Inject,
     Opening,
     enrolment,
+    no_trace,
     resumption,
 )
 from visavis_client._grpc import GrpcTransport
@@ -67,6 +69,8 @@ class Client:
     long it waits between two blocks of frames that are due. resume_timeout_s: how long it looks for
     a server after it lost one; 0 raises at once. snapshot_interval_s: how much of the conversation
     is kept to be sent again, at most. credentials: turn TLS on (`grpc.ssl_channel_credentials`).
+    trace: writes into a dict the headers of the trace that is current where a message is sent, as
+    `opentelemetry.propagate.inject` does; what the server does for the message then belongs to it.
     """
 
     def __init__(
@@ -79,6 +83,7 @@ class Client:
         resume_timeout_s: float = 30.0,
         snapshot_interval_s: float = 2.0,
         credentials: grpc.ChannelCredentials | None = None,
+        trace: Inject = no_trace,
         transport: Transport | Sequence[Transport] | None = None,
     ) -> None:
         connect = partial(GrpcTransport, timeout_s=connect_timeout_s, credentials=credentials)
@@ -86,6 +91,7 @@ class Client:
         self._patience = Patience(
             start_timeout_s, frame_timeout_s, resume_timeout_s, snapshot_interval_s
         )
+        self._trace = trace
         self._server: ServerInfo | None = None
 
     def __enter__(self) -> Self:
@@ -157,7 +163,7 @@ class Client:
 
     def _open(self, opening: Opening) -> Session:
         servers = len(self._servers.ways)
-        exchange = Exchange(self.server, opening, self._patience, servers)
+        exchange = Exchange(self.server, opening, self._patience, servers, self._trace)
         return Session(self._servers.copy(), exchange)
 
     def _describe(self) -> ServerInfo:

@@ -14,6 +14,7 @@ import json
 import struct
 import uuid
 from collections import deque
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -48,9 +49,15 @@ CLOSE_TIMEOUT_S = 1.0  # for the server to hear that a session was left
 MAX_IN_FLIGHT = 2  # Triton has no back-pressure of its own on a decoupled stream
 WANT_SNAPSHOT = {"want_snapshot": np.array([True])}
 
+Inject = Callable[[dict[str, str]], object]
+
 _Tensors = dict[str, np.ndarray]
 _SNAPSHOT = struct.Struct("<8sI")  # magic, length of the JSON head; the server's state follows
 _SNAPSHOT_MAGIC = b"VSVSNAP1"
+
+
+def no_trace(headers: dict[str, str]) -> None:
+    """What sends no trace along."""
 
 
 @dataclass(frozen=True)
@@ -66,10 +73,15 @@ class Opening:
 
 
 class Exchange:
-    """The books of one session. `servers`: how many there are to try."""
+    """The books of one session. `servers`: how many there are to try. `trace`: see `Client`."""
 
     def __init__(
-        self, server: ServerInfo, opening: Opening, patience: Patience, servers: int = 1
+        self,
+        server: ServerInfo,
+        opening: Opening,
+        patience: Patience,
+        servers: int = 1,
+        trace: Inject = no_trace,
     ) -> None:
         self.server = server
         self.session_id = str(uuid.uuid4())  # unguessable: on the server, the id is the key
@@ -78,6 +90,7 @@ class Exchange:
         self._opening = opening
         self._patience = patience
         self._servers = servers
+        self._trace = trace
         self._journal = Journal()
         self._start_id = ""
         self._outage: Outage | None = None
@@ -242,7 +255,9 @@ class Exchange:
     def _request(self, tensors: _Tensors, now_s: float, **flags: Any) -> Request:
         if not flags.get("start"):
             self.require_open()
-        request = Request(str(self._requests), self.session_id, tensors, **flags)
+        headers: dict[str, str] = {}
+        self._trace(headers)
+        request = Request(str(self._requests), self.session_id, tensors, trace=headers, **flags)
         self._requests += 1
         self._in_flight[request.id] = now_s
         if self._patience.resume_s > 0 or not self._established:

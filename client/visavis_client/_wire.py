@@ -52,7 +52,8 @@ pb: Any = service_pb2
 
 @dataclass(frozen=True, eq=False)
 class Request:
-    """One message to `echo_session`. `timeout_s` bounds the wait for a free place, at the start."""
+    """One message to `echo_session`. `timeout_s` bounds the wait for a free place, at the start.
+    `trace` holds the headers of the trace that it belongs to (W3C: traceparent, tracestate)."""
 
     id: str
     sequence_id: str
@@ -60,6 +61,7 @@ class Request:
     start: bool = False
     end: bool = False
     timeout_s: float | None = None
+    trace: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,6 +85,8 @@ def encode(request: Request) -> Message:
     parameters["triton_enable_empty_final_response"].bool_param = True
     if request.timeout_s is not None:
         parameters["timeout"].int64_param = int(request.timeout_s * 1e6)
+    for name, header in request.trace.items():
+        parameters[name].string_param = header
     for name, array in request.tensors.items():
         message.inputs.add(name=name, datatype=_NUMPY_TO_TRITON[array.dtype], shape=array.shape)
         message.raw_input_contents.append(_to_bytes(array))

@@ -10,6 +10,7 @@ import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, get_args
 
@@ -38,6 +39,14 @@ console = Console()
 complaints = Console(stderr=True)
 
 FRAME_TIMEOUT_S = 30.0  # a film need not be live: a slow machine may take its time
+
+
+class LogFormat(StrEnum):
+    """How the server's lines look."""
+
+    TEXT = "text"
+    JSON = "json"
+
 
 ServerOption = Annotated[
     list[str] | None,
@@ -137,6 +146,16 @@ def serve(
         Path | None, typer.Option(help="Whose certificates clients need, for mutual TLS.")
     ] = None,
     tls_name: Annotated[str, typer.Option(help="A name in the certificate.")] = "localhost",
+    traces_to: Annotated[
+        str | None,
+        typer.Option(help="OTLP over HTTP of a collector, as http://localhost:4318/v1/traces."),
+    ] = None,
+    trace_rate: Annotated[
+        float, typer.Option(min=0.0, max=1.0, help="The part of all messages that is traced.")
+    ] = 1.0,
+    log_format: Annotated[
+        LogFormat, typer.Option(help="Of what the models and the watchdog say.")
+    ] = LogFormat.TEXT,
 ) -> None:
     """Run a server here until Ctrl-C."""
     with errors_told():
@@ -147,6 +166,11 @@ def serve(
         tls = None
         if tls_certificate is not None:
             tls = serving.Tls(tls_certificate, tls_key, tls_client_authority, tls_name)
+        try:
+            traces = None if traces_to is None else serving.Traces(traces_to, trace_rate)
+        except ValueError as error:
+            raise InputError(str(error)) from error
+        serving.logs.start(log_format.value)
         with _server_errors(serving):
             place = serving.Server(
                 repository,
@@ -154,6 +178,8 @@ def serve(
                 ports=ports,
                 max_sessions=max_sessions,
                 tls=tls,
+                traces=traces,
+                log_format=log_format.value,
                 log="/dev/stderr",
             )
             ready = f"visavis listens on {place.grpc_url} (gRPC); Ctrl-C ends it"

@@ -8,11 +8,12 @@ from importlib.util import find_spec
 
 import numpy as np
 import pytest
-from visavis_client import Client, FakeTransport, Portrait, Turn
+from visavis_client import Client, FakeTransport
 
 from benchmarks.live import Talk, latencies
 from benchmarks.shapes import SHAPES
 from tests.client.in_process_server import InProcessServer
+from tests.fakes.talk import noise
 from visavis.config import SAMPLES_PER_FRAME
 
 SIZE, BLOCK, FRAMES = 32, 5, 40
@@ -20,14 +21,7 @@ SIZE, BLOCK, FRAMES = 32, 5, 40
 
 @pytest.fixture
 def talk() -> Talk:
-    rng = np.random.default_rng(0)
-    portrait = Portrait(
-        np.full((SIZE, SIZE, 3), 128, np.uint8), np.array([[0.5, 0.68], [0.5, 0.53]], np.float32)
-    )
-    voices = rng.uniform(-0.5, 0.5, (2, FRAMES * SAMPLES_PER_FRAME)).astype(np.float32)
-    faces = rng.integers(0, 256, (FRAMES, SIZE, SIZE, 3), np.uint8)
-    avatar, user = voices
-    return Talk(portrait, avatar, user, faces, (Turn("user", "hello", 0.5),))
+    return noise(SIZE, FRAMES)
 
 
 def test_a_talk_goes_round_and_round(talk):

@@ -99,6 +99,7 @@ def _request(message: Any) -> Request:
         flags["sequence_start"].bool_param,
         flags["sequence_end"].bool_param,
         None if timeout_us is None else timeout_us / 1e6,
+        {name: flags[name].string_param for name in ("traceparent",) if name in flags},
     )
 
 

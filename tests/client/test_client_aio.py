@@ -41,6 +41,18 @@ def test_a_conversation_gives_every_frame_once_and_in_order(server, portrait, co
     assert asyncio.run(run()) == list(range(53))
 
 
+def test_messages_bring_their_trace(server, portrait, conversation):
+    async def run():
+        def trace(headers):
+            headers["traceparent"] = "00-ours"
+
+        async with opened(portrait, server.url, trace=trace) as session:
+            await indices(session.stream(conversation))
+
+    asyncio.run(run())
+    assert {request.trace["traceparent"] for request in server.requests} == {"00-ours"}
+
+
 def test_sessions_run_side_by_side(server, portrait, conversation):
     async def one(client):
         async with await client.session(portrait=portrait) as session:

@@ -104,6 +104,20 @@ def test_no_repository_to_serve_is_told(files):
     assert "model repository" in result.stderr
 
 
+@pytest.mark.parametrize(
+    ("option", "value", "code", "message"),
+    [
+        ("--traces-to", "collector:4318", 3, "http://localhost:4318/v1/traces"),
+        ("--trace-rate", "7", 2, "trace-rate"),
+        ("--log-format", "xml", 2, "json"),
+    ],
+)
+def test_a_wrong_setting_of_the_server_is_told(files, option, value, code, message):
+    result = visavis("serve", "--repository", files / "none", option, value)
+    assert result.exit_code == code
+    assert message in result.stderr
+
+
 def test_doctor_says_what_is_missing(files):
     result = visavis("doctor", "--repository", files)
     assert result.exit_code == 1

@@ -54,6 +54,18 @@ def test_a_conversation_gives_every_frame_once_and_in_order(client, portrait, co
     assert [timing.frames for timing in session.timings] == [5] * 10 + [3]
 
 
+def test_every_message_brings_the_trace_that_is_current_when_it_is_sent(server, portrait):
+    current = {"traceparent": "00-first"}
+    client = Client(server.url, trace=lambda headers: headers.update(current))
+    with client, client.session(portrait=portrait) as session:
+        session.send(avatar_audio=np.zeros(640, np.float32))
+        current["traceparent"] = "00-second"
+        session.finish()
+        assert len(list(session.frames())) == 1
+    traces = [request.trace["traceparent"] for request in server.requests]
+    assert traces == ["00-first", "00-first", "00-second"]
+
+
 def test_the_server_describes_itself(client):
     assert (client.server.image_size, client.server.block_frames) == (SIZE, BLOCK_FRAMES)
 

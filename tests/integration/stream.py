@@ -45,7 +45,13 @@ class Stream:
         self.client.stop_stream(cancel_requests=True)
 
     def send(
-        self, session_id: str, *, start: bool = False, end: bool = False, **tensors: Any
+        self,
+        session_id: str,
+        *,
+        start: bool = False,
+        end: bool = False,
+        parameters: dict[str, str] | None = None,
+        **tensors: Any,
     ) -> None:
         """One request; `tensors` by name."""
         inputs = []
@@ -61,6 +67,7 @@ class Stream:
             sequence_start=start,
             sequence_end=end,
             enable_empty_final_response=True,
+            parameters=parameters,
         )
 
     def receive(self) -> Answer:

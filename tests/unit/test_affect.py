@@ -117,7 +117,7 @@ def test_an_endpoint_answers_in_the_trained_form(endpoint):
 
 @pytest.mark.parametrize(
     ("model", "message"),
-    [("absent", "HTTP 404"), ("mute", "cannot say"), ("odd", "no chat completion")],
+    [("absent", "HTTP 404"), ("mute", "an answer of 34 characters"), ("odd", "no chat completion")],
 )
 def test_an_endpoint_that_fails_is_named(endpoint, model, message):
     with pytest.raises(AffectError, match=message):

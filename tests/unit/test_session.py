@@ -1,11 +1,13 @@
 """The laws of the session, with a stand-in for the networks that hashes everything it is given."""
 
+import hashlib
 import json
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
+import safetensors.numpy
 
 from tests.fakes.echo import affect, hashing
 from tests.sizes import tiny
@@ -14,7 +16,7 @@ from visavis.config import SAMPLES_PER_FRAME
 from visavis.contract import contracts
 from visavis.messages import Options, SessionError, check_portrait, parse_options, parse_transcript
 from visavis.session import MAX_PENDING_FRAMES, block_noise
-from visavis.snapshot import from_bytes, to_bytes
+from visavis.snapshot import MAGIC, from_bytes, to_bytes
 
 CONFIG = tiny()
 ECHO = hashing(contracts(CONFIG)["echo"])
@@ -287,7 +289,7 @@ def test_options_take_the_sizes_defaults():
         ({"role": "system", "text": "x", "start_s": 0}, "user or avatar"),
         ({"role": "user", "text": 3, "start_s": 0}, "text: got int"),
         ({"role": "user", "text": "x" * 3000, "start_s": 0}, "3000 characters"),
-        ({"role": "user", "text": "x", "start_s": "now"}, "start_s: got 'now'"),
+        ({"role": "user", "text": "x", "start_s": "now"}, "start_s: got 3 characters"),
     ],
 )
 def test_bad_turns_are_refused(turn, message):
@@ -331,3 +333,12 @@ def test_a_forged_snapshot_is_checked_like_any_input():
     missing = {name: array for name, array in state.carried.items() if name != "memory"}
     with pytest.raises(SessionError, match=r"carried\.memory"):
         from_bytes(to_bytes(replace(state, carried=missing)), CONFIG)
+
+
+def test_a_snapshot_that_cannot_be_decoded_is_not_quoted():
+    tensors = {"facts": np.frombuffer(b'{"history": "I am ill \xff"}', np.uint8)}
+    payload = safetensors.numpy.save(tensors)
+    forged = MAGIC + hashlib.sha256(payload).digest() + payload
+    with pytest.raises(SessionError, match="UnicodeDecodeError") as refused:
+        from_bytes(forged, CONFIG)
+    assert "ill" not in str(refused.value)

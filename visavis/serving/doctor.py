@@ -32,6 +32,7 @@ PACKAGES = (
     "nvidia-pytriton",
     "onnxruntime",
     "psutil",
+    "python-json-logger",
     "safetensors",
     "simplejpeg",
     "tritonclient",

@@ -36,6 +36,8 @@ import numpy as np
 
 from visavis import config as configs
 from visavis.config import EchoConfig
+from visavis.serving import logs, tracing
+from visavis.serving.tracing import Traces
 from visavis.serving.watchdog import ServedModels, Watchdog
 
 LOG = logging.getLogger(__name__)
@@ -117,6 +119,9 @@ class Server:
         watched: load a model anew when its process has died or hangs (`visavis.serving.watchdog`).
         admin_key: whoever may load and unload models, trace, log and register shared memory says
             it; see `admin_headers`. By default one that nobody else knows.
+        traces: where OpenTelemetry spans go (`visavis.serving.tracing`). By default as the
+            environment has it, in OpenTelemetry's own variables.
+        log_format: of what the models and the watchdog say (`visavis.serving.logs`).
         log: where the server's log goes; None keeps it in a temporary file for errors.
         arguments: further arguments of `tritonserver`.
     """
@@ -134,6 +139,8 @@ class Server:
         tls: Tls | None = None,
         watched: bool = True,
         admin_key: str | None = None,
+        traces: Traces | None = None,
+        log_format: logs.Form = "text",
         log: str | Path | None = None,
         arguments: tuple[str, ...] = (),
     ):
@@ -147,6 +154,8 @@ class Server:
         self.tls = tls
         self.watched = watched
         self.admin_key = admin_key or secrets.token_urlsafe()
+        self.traces = traces
+        self.log_format = log_format
         self.arguments = arguments
         # The regions' names are ours alone, so that cleaning up touches no other server's.
         self.region_prefix = f"visavis_{uuid.uuid4().hex[:12]}_"
@@ -196,6 +205,11 @@ class Server:
                 taken, a model does not load, or loading takes too long.
         """
         check_environment()
+        if self.traces is not None and not tracing.is_possible():
+            raise LaunchError(
+                "traces: got no OpenTelemetry, expected it to send them; "
+                "pip install 'visavis[traces]'"
+            )
         if not self.repository.is_dir():
             raise LaunchError(
                 f"{self.repository}: got no folder, expected a model repository; write one with "
@@ -208,7 +222,7 @@ class Server:
             with self.log.open("ab") as log:
                 self.process = subprocess.Popen(
                     self._command(assemble_backends(self.work / "backends")),
-                    env=environment(self.max_sessions),
+                    env=environment() | self._variables(),
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=subprocess.STDOUT,
@@ -290,6 +304,12 @@ class Server:
             "--disable-auto-complete-config",
             *self.arguments,
         ]
+
+    def _variables(self) -> dict[str, str]:
+        chosen = {} if self.traces is None else self.traces.variables()
+        if self.max_sessions is not None:
+            chosen["VISAVIS_MAX_SESSIONS"] = str(self.max_sessions)
+        return {logs.VARIABLE: self.log_format, **chosen}
 
     def _watch(self) -> None:
         assert self.process is not None
@@ -413,7 +433,7 @@ def assemble_backends(directory: Path) -> Path:
     return directory
 
 
-def environment(max_sessions: int | None = None) -> dict[str, str]:
+def environment() -> dict[str, str]:
     """The server's variables: its libraries, and this Python with all that it can import."""
     libraries = [
         wheel().parents[1] / "nvidia_pytriton.libs",
@@ -427,8 +447,6 @@ def environment(max_sessions: int | None = None) -> dict[str, str]:
     }
     for name in ("LD_LIBRARY_PATH", "PATH"):
         added[name] = os.pathsep.join(filter(None, (added[name], os.environ.get(name))))
-    if max_sessions is not None:
-        added["VISAVIS_MAX_SESSIONS"] = str(max_sessions)
     return {**os.environ, **added}
 
 

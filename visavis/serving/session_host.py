@@ -12,6 +12,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Protocol
@@ -30,9 +31,11 @@ from visavis.messages import (
     parse_transcript,
     session_inputs,
 )
+from visavis.serving import session_log
 from visavis.serving.admission import MOST, Admission
 from visavis.serving.errors import ServerFull, SessionNotFound
 from visavis.serving.pictures import PictureEncoder, encoder_of
+from visavis.serving.session_log import Record, known_as
 from visavis.session import Frames, SessionState
 from visavis.snapshot import from_bytes, to_bytes
 
@@ -103,6 +106,7 @@ class Slot:
     encoder: PictureEncoder | None = None
     users: int = 0
     last_used_s: float = 0.0
+    record: Record = field(default_factory=Record)
 
 
 class SessionHost:
@@ -158,11 +162,12 @@ class SessionHost:
                     await self._admit(slot, message)
                 loop = asyncio.get_running_loop()
                 answer = partial(self._answer, slot, message, reply, arrived_s)
-                await loop.run_in_executor(self.pool, answer)
+                # With the context of whoever asked, such as a trace that goes on in the thread.
+                await loop.run_in_executor(self.pool, copy_context().run, answer)
         except Exception as error:
             if self.watcher is not None and isinstance(error, ServerFull):
                 self.watcher.refused()
-            LOG.warning("session %s: %r", known_as(message.session_id), error)
+            session_log.went_wrong(message.session_id, error)
             reply.fail(error)
         finally:
             reply.close()
@@ -180,6 +185,7 @@ class SessionHost:
         for session_id, slot in list(self.slots.items()):
             if not slot.users and now_s - slot.last_used_s > self.idle_s:
                 del self.slots[session_id]
+                session_log.ended(session_id, slot.record, now_s, expired=True)
                 self._count()
         if message.start:
             return self.slots.setdefault(message.session_id, Slot())
@@ -240,21 +246,25 @@ class SessionHost:
     def _answer(self, slot: Slot, message: Message, reply: Reply, arrived_s: float) -> None:
         try:
             slot.state = self._received(slot, message)
+            if message.start:
+                self._begin(slot, message)
             blocks = session.advance(slot.state, self._echo, self._affect_tokens)
             begun_s, answered = self.clock(), False
             while not reply.is_cancelled() and (block := next(blocks, None)):
                 slot.state, frames = block
                 self._send(slot, frames, reply)
-                begun_s = self._made_block(begun_s)
+                begun_s = self._made_block(slot.record, begun_s)
                 if not answered:
                     answered = True
-                    self._answered(begun_s - arrived_s)
+                    self._answered(slot.record, begun_s - arrived_s)
             if _wants_snapshot(message):
                 reply.send({"snapshot": np.frombuffer(to_bytes(slot.state), np.uint8)})
         finally:
             if reply.is_cancelled():
                 slot.encoder = None
             if message.end:
+                if slot.state is not None:
+                    session_log.ended(message.session_id, slot.record, self.clock())
                 slot.state = None
 
     def _send(self, slot: Slot, frames: Frames, reply: Reply) -> None:
@@ -268,18 +278,26 @@ class SessionHost:
         first = frames.first_frame + len(frames.images) - len(wanted)
         reply.send({"images": images, "first_frame": np.array([first], np.int64)})
 
-    def _made_block(self, begun_s: float) -> float:
+    def _begin(self, slot: Slot, message: Message) -> None:
+        assert slot.state is not None
+        slot.record = Record(begun_s=self.clock())
+        resumed_at = slot.state.block_index if "snapshot" in message.tensors else None
+        session_log.started(message.session_id, resumed_at=resumed_at)
+
+    def _made_block(self, record: Record, begun_s: float) -> float:
         now_s = self.clock()
+        record.blocks += 1
         self.admission.made_block(now_s - begun_s)
         if self.watcher is not None:
             self.watcher.block(now_s - begun_s)
         return now_s
 
-    def _answered(self, seconds: float) -> None:
+    def _answered(self, record: Record, seconds: float) -> None:
         """A message's first block counts: those after it were not live, as they came at once."""
+        late = seconds > self.config.block_frames / FRAME_RATE_HZ
+        record.missed_deadlines += late
         if self.watcher is not None:
-            block_s = self.config.block_frames / FRAME_RATE_HZ
-            self.watcher.answer(seconds, late=seconds > block_s)
+            self.watcher.answer(seconds, late=late)
 
     def _received(self, slot: Slot, message: Message) -> SessionState:
         """The session's state with what the message brings; raises before anything changes."""
@@ -363,11 +381,6 @@ def silent_block(config: EchoConfig) -> dict[str, np.ndarray]:
     inputs["num_steps"][:] = sampling.num_steps
     inputs["guidance_scale"][:] = sampling.audio_guidance_scale, sampling.user_guidance_scale
     return inputs
-
-
-def known_as(session_id: str) -> str:
-    """The beginning of an id, for logs: whoever knows all of it can take the session over."""
-    return f"{session_id[:8]}…"
 
 
 def _wants_snapshot(message: Message) -> bool:

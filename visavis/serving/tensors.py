@@ -5,12 +5,14 @@ Importable only inside the server (or beside a stand-in for its `triton_python_b
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import triton_python_backend_utils as pb_utils
 
+from visavis.serving import tracing
 from visavis.serving.errors import code_of, text_of
 
 Arrays = Mapping[str, np.ndarray]
@@ -19,6 +21,11 @@ Arrays = Mapping[str, np.ndarray]
 def arrays(request: Any) -> dict[str, np.ndarray]:
     """The inputs of `request` by name: views, valid as long as the request is held."""
     return {tensor.name(): tensor.as_numpy() for tensor in request.inputs()}
+
+
+def parameters(request: Any) -> dict[str, Any]:
+    """The parameters that came with `request`."""
+    return json.loads(request.parameters())
 
 
 def response(outcome: Arrays | Exception) -> Any:
@@ -35,13 +42,16 @@ def triton_error(error: Exception) -> Any:
 
 
 def respond(
-    requests: Sequence[Any], run: Callable[[list[Arrays]], Sequence[Arrays | Exception]]
+    model: str,
+    requests: Sequence[Any],
+    run: Callable[[list[Arrays]], Sequence[Arrays | Exception]],
 ) -> list[Any]:
     """One response per request; `run` answers each with arrays or with its own exception."""
-    try:
-        outcomes = run([arrays(request) for request in requests])
-    except Exception as error:  # the request boundary: whatever happens, the client hears of it
-        outcomes = [error] * len(requests)
+    with tracing.batch(model, (parameters(request) for request in requests)):
+        try:
+            outcomes = run([arrays(request) for request in requests])
+        except Exception as error:  # the request boundary: whatever happens, the client hears of it
+            outcomes = [error] * len(requests)
     return [response(outcome) for outcome in outcomes]
 
 
@@ -52,12 +62,13 @@ class Reply:
         self.sender = request.get_response_sender()
         self.closed = False
 
-    def send(self, outputs: Arrays) -> None:
+    def send(self, tensors: Arrays) -> None:
         """One response."""
-        self.sender.send(response(outputs))
+        self.sender.send(response(tensors))
 
     def fail(self, error: Exception) -> None:
         """The error, as the last response."""
+        tracing.failed(error)
         self.closed = True
         self.sender.send(response(error), flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
 

@@ -31,6 +31,8 @@ from tritonclient.utils import InferenceServerException
 
 from visavis.config import EchoConfig
 from visavis.contract import ModelContract, contracts
+from visavis.serving.session_log import CANARY
+from visavis.serving.tracing import UNTRACED
 
 LOG = logging.getLogger(__name__)
 
@@ -214,9 +216,10 @@ class ServedModels:
             client.async_stream_infer(
                 model,
                 [options],
-                sequence_id=str(uuid.uuid4()),  # type: ignore[arg-type]  # strings are served too
+                sequence_id=f"{CANARY}{uuid.uuid4()}",  # type: ignore[arg-type]  # strings are, too
                 sequence_start=True,
                 sequence_end=True,
+                parameters=UNTRACED,
             )
             try:
                 return "INVALID_ARG" in str(answers.get(timeout=ANSWER_WITHIN_S))

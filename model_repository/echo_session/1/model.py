@@ -14,16 +14,19 @@ import triton_python_backend_utils as pb_utils
 from visavis import affect
 from visavis import config as configs
 from visavis.config import EchoConfig
-from visavis.serving import bls, tensors
+from visavis.serving import bls, logs, tensors, tracing
 from visavis.serving.admission import limit_of
 from visavis.serving.metrics import SessionMetrics
 from visavis.serving.session_host import Message, SessionHost
+from visavis.serving.session_log import known_as
 
 
 class TritonPythonModel:
     """Signals in, frames out, for as long as a conversation lasts."""
 
     def initialize(self, args):
+        logs.start()
+        tracing.start()
         values = json.loads(args["model_config"])["parameters"]
         values = {name: value["string_value"] for name, value in values.items()}
         self.host = SessionHost(
@@ -36,10 +39,18 @@ class TritonPythonModel:
         )
 
     async def execute(self, requests):
-        await asyncio.gather(*(self.host.serve(message(r), tensors.Reply(r)) for r in requests))
+        await asyncio.gather(*(self.answer(request) for request in requests))
+
+    async def answer(self, request):
+        asked = message(request)
+        with tracing.message(
+            "echo_session", tensors.parameters(request), session=known_as(asked.session_id)
+        ):
+            await self.host.serve(asked, tensors.Reply(request))
 
     def finalize(self):
         self.host.close()
+        tracing.stop()
 
 
 def message(request):

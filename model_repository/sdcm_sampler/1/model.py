@@ -10,7 +10,7 @@ from pathlib import Path
 
 from visavis import config as configs
 from visavis.config import EchoConfig
-from visavis.serving import bls, sampling, tensors
+from visavis.serving import bls, sampling, tensors, tracing
 
 
 class TritonPythonModel:
@@ -23,9 +23,13 @@ class TritonPythonModel:
         self.run = partial(
             sampling.sample_all, denoiser=denoise, max_batch=max_batch, config=config
         )
+        tracing.start()
 
     def execute(self, requests):
-        return tensors.respond(requests, self.run)
+        return tensors.respond("sdcm_sampler", requests, self.run)
+
+    def finalize(self):
+        tracing.stop()
 
 
 def denoise(inputs):

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import triton_python_backend_utils as pb_utils
 
+from visavis.serving import tracing
 from visavis.serving.network import Network
 from visavis.serving.tensors import respond
 
@@ -17,6 +18,7 @@ class TritonPythonModel:
     """One ONNX file."""
 
     def initialize(self, args):
+        self.name = args["model_name"]
         config = json.loads(args["model_config"])
         folder = Path(args["model_repository"]) / args["model_version"]
         values = {name: value["string_value"] for name, value in config["parameters"].items()}
@@ -29,6 +31,10 @@ class TritonPythonModel:
         if problems:
             raise pb_utils.TritonModelException("\n".join(problems))
         self.network.warm_up(config)
+        tracing.start()
 
     def execute(self, requests):
-        return respond(requests, self.network.run_all)
+        return respond(self.name, requests, self.network.run_all)
+
+    def finalize(self):
+        tracing.stop()
