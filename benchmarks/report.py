@@ -23,6 +23,7 @@ RESULTS = Path(__file__).parent / "results"
 COMMANDS = {
     "latency": "python -m benchmarks.latency",
     "capacity": "python -m benchmarks.capacity",
+    "batching": "python -m benchmarks.batching",
     "fidelity": "python -m training.evaluate",
     "drift": "python -m training.drift",
     "steps": "python -m training.steps",
@@ -80,6 +81,11 @@ def capacity(result: Result, path: Path) -> Iterator[str]:
     yield f"![sessions]({path.with_suffix('.png').name})"
 
 
+def batching(result: Result, path: Path) -> Iterator[str]:
+    """Each way of sharing batches."""
+    yield table(result["summary"])
+
+
 def fidelity(result: Result, path: Path) -> Iterator[str]:
     """The most telling figures of every system."""
     rows = result["summary"].items()
@@ -100,6 +106,7 @@ def drift(result: Result, path: Path) -> Iterator[str]:
 SECTIONS: Mapping[str, Callable[[Result, Path], Iterator[str]]] = {
     "latency": latency,
     "capacity": capacity,
+    "batching": batching,
     "fidelity": fidelity,
     "drift": drift,
 }

@@ -197,10 +197,11 @@ class ServerInfo:
 
 @dataclass(frozen=True)
 class ModelStatistics:
-    """What one model has done since the server started."""
+    """What one model has done since the server started: `rows` of batches, in `executions`."""
 
     name: str
     executions: int = 0
+    rows: int = 0
     compute_s: float = 0.0
     queue_s: float = 0.0
 
@@ -209,6 +210,7 @@ class ModelStatistics:
         return ModelStatistics(
             self.name,
             self.executions - before.executions,
+            self.rows - before.rows,
             self.compute_s - before.compute_s,
             self.queue_s - before.queue_s,
         )

@@ -142,6 +142,7 @@ def model_statistics(message: Message) -> dict[str, ModelStatistics]:
         model.name: ModelStatistics(
             model.name,
             executions=model.execution_count,
+            rows=model.inference_count,
             compute_s=model.inference_stats.compute_infer.ns / 1e9,
             queue_s=model.inference_stats.queue.ns / 1e9,
         )

@@ -130,10 +130,12 @@ def test_a_report_counts_only_the_servers_time():
         BlockTiming(5, 5, latency_s=0.4, arrived_s=0.7),  # waited behind the first
         BlockTiming(10, 5, latency_s=0.1, arrived_s=2.0),  # the client sent it late
     ]
-    before = {"vae_decoder": ModelStatistics("vae_decoder", 3, 1.0)}
+    before = {"vae_decoder": ModelStatistics("vae_decoder", 3, 3, 1.0)}
     after = {
-        "vae_decoder": ModelStatistics("vae_decoder", 6, 1.6),
-        "echo": ModelStatistics("echo", 3, 9.0),  # is made of the networks, and would count twice
+        "vae_decoder": ModelStatistics("vae_decoder", 6, 6, 1.6),
+        "echo": ModelStatistics(
+            "echo", 3, 3, 9.0
+        ),  # is made of the networks, and would count twice
     }
     report = Report.of(timings, before, after)
     assert report.first_frame_s == 0.5
