@@ -49,6 +49,10 @@ ServerOption = Annotated[
 RepositoryOption = Annotated[
     Path, typer.Option(help="The model repository of the server that is started.")
 ]
+ConfigNameOption = Annotated[
+    str | None,
+    typer.Option(help="Serve configs/NAME.pbtxt of the models that have one: int8, openvino."),
+]
 
 
 @app.command()
@@ -134,6 +138,7 @@ def serve(
         Path | None, typer.Option(help="Whose certificates clients need, for mutual TLS.")
     ] = None,
     tls_name: Annotated[str, typer.Option(help="A name in the certificate.")] = "localhost",
+    config_name: ConfigNameOption = None,
 ) -> None:
     """Run a server here until Ctrl-C."""
     with errors_told():
@@ -145,19 +150,28 @@ def serve(
         if tls_certificate is not None:
             tls = serving.Tls(tls_certificate, tls_key, tls_client_authority, tls_name)
         with _server_errors(serving):
-            place = serving.Server(repository, host=host, ports=ports, tls=tls, log="/dev/stderr")
+            place = serving.Server(
+                repository,
+                host=host,
+                ports=ports,
+                config_name=config_name,
+                tls=tls,
+                log="/dev/stderr",
+            )
             ready = f"visavis listens on {place.grpc_url} (gRPC); Ctrl-C ends it"
             serving.serve(place, started=lambda: complaints.print(ready))
 
 
 @app.command()
-def doctor(repository: RepositoryOption = Path("model_repository")) -> None:
+def doctor(
+    repository: RepositoryOption = Path("model_repository"), config_name: ConfigNameOption = None
+) -> None:
     """Tell whether a server can run here, and what to do if not."""
     with errors_told():
         _serving()
         from visavis.serving.doctor import checks
 
-        found = checks(repository)
+        found = checks(repository, config_name=config_name)
     table = Table("", "", "", show_header=False, box=None)
     for check in found:
         mark = "[green]ok[/green]" if check.ok else "[red]no[/red]"
