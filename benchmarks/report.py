@@ -23,6 +23,7 @@ RESULTS = Path(__file__).parent / "results"
 COMMANDS = {
     "latency": "python -m benchmarks.latency",
     "capacity": "python -m benchmarks.capacity",
+    "variants": "python -m benchmarks.variants",
     "fidelity": "python -m training.evaluate",
     "drift": "python -m training.drift",
     "steps": "python -m training.steps",
@@ -80,6 +81,23 @@ def capacity(result: Result, path: Path) -> Iterator[str]:
     yield f"![sessions]({path.with_suffix('.png').name})"
 
 
+def variants(result: Result, path: Path) -> Iterator[str]:
+    """What each way to run the networks takes, and how near its frames are to the default's."""
+    summary = result["summary"]
+    yield table(summary["variants"])
+    yield table(summary["bare"])
+    for name, providers in summary["providers"].items():
+        by: dict[str, list[str]] = {}
+        for model, provider in sorted(providers.items()):
+            by.setdefault(provider, []).append(model)
+        yield f"{name}: " + "; ".join(f"{', '.join(all_)}: {one}" for one, all_ in by.items())
+    for name, lack in summary["left_out"].items():
+        yield f"{name} was left out: {lack}"
+    yield f"![variants]({path.with_suffix('.png').name})"
+    rows = ", ".join(row["variant"] for row in summary["variants"])
+    yield f"![frames]({path.with_suffix('.jpg').name})\n\nFrom above: {rows}."
+
+
 def fidelity(result: Result, path: Path) -> Iterator[str]:
     """The most telling figures of every system."""
     rows = result["summary"].items()
@@ -100,6 +118,7 @@ def drift(result: Result, path: Path) -> Iterator[str]:
 SECTIONS: Mapping[str, Callable[[Result, Path], Iterator[str]]] = {
     "latency": latency,
     "capacity": capacity,
+    "variants": variants,
     "fidelity": fidelity,
     "drift": drift,
 }
