@@ -23,7 +23,7 @@ the same moments, a variant a row.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -217,12 +217,11 @@ def sheet(taken: dict[str, np.ndarray]) -> np.ndarray:
     return np.vstack([np.hstack(list(images[moments])) for images in taken.values()])
 
 
-def table(lines: list[Row], title: str) -> Table:
-    """Lines of equal keys, one a column, as there are fewer of them than keys."""
-    measures, *columns = lines[0]
-    shown = Table(measures, *(str(line[measures]) for line in lines), title=title)
-    for key in columns:
-        shown.add_row(key, *map(_said, (line[key] for line in lines)))
+def table(title: str, heads: Iterable[str], lines: Iterable[Iterable[object]]) -> Table:
+    """Values as they are read."""
+    shown = Table(*heads, title=title)
+    for line in lines:
+        shown.add_row(*map(_said, line))
     return shown
 
 
@@ -296,7 +295,11 @@ def main(
     )
     plot(results, found, config.name, path.with_suffix(".png"))
     Image.fromarray(sheet(taken)).save(path.with_suffix(".jpg"), quality=88)
-    console.print(table(lines, config.name), table(networks_lines, "each network"))
+    measures = [[key, *(line[key] for line in lines)] for key in lines[0]]  # a line each
+    console.print(
+        table(config.name, measures[0], measures[1:]),
+        table("each network", networks_lines[0], (line.values() for line in networks_lines)),
+    )
 
 
 if __name__ == "__main__":

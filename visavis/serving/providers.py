@@ -69,7 +69,13 @@ def open_session(
     if accelerator is None:
         return onnxruntime.InferenceSession(str(path), options, providers=[CPU])
     use_openvino(options, accelerator)
-    session = onnxruntime.InferenceSession(str(path), options)
+    try:
+        session = onnxruntime.InferenceSession(str(path), options)
+    except Exception as error:  # of many kinds, none of which says what to do
+        raise ProviderError(
+            f"{path}: got {error}, expected {OPENVINO} to compute all of it; serve without this "
+            "accelerator"
+        ) from error
     if session.get_providers()[0] != OPENVINO:
         raise ProviderError(
             f"{path}: got {', '.join(session.get_providers())}, expected {OPENVINO} first, which "
