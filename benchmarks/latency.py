@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import itertools
 import time
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated
@@ -46,6 +47,7 @@ PASSES = {
     "motion_prior": 1,
     "vae_decoder": 1,
 }
+NETWORKS = (*PASSES, "sdcm_denoiser")
 
 
 @dataclass
@@ -108,10 +110,9 @@ def live(client: Client, talk: Talk, result: Result) -> None:
     result.live_block_latency_s += found[1:]  # the first block carries the enrolment
 
 
-def bare(repository: Path, config: EchoConfig, result: Result, threads: int, runs: int) -> None:
+def bare(networks: Mapping[str, Network], config: EchoConfig, result: Result, runs: int) -> None:
     """Each network of one block alone, in this process."""
-    for name in (*PASSES, "sdcm_denoiser"):
-        network = Network(repository / name / "1" / "model.onnx", threads)
+    for name, network in networks.items():
         inputs = _inputs(contracts(config)[name], config.block_frames)
         for _ in range(3):
             network.run(inputs)
@@ -168,11 +169,14 @@ def main(
     result = Result(config.name, config.block_frames, config.sampling.num_steps)
     head = record.environment()
     with Server(repository, ports=Ports(0, 0, 0)) as server, Client(server.grpc_url) as client:
+        networks = {
+            name: Network(repository / name / "1" / "model.onnx", threads) for name in NETWORKS
+        }
         talk = example(client.server)
         stream(client, talk, None)
         for _ in range(runs):
             stream(client, talk, result)
-            bare(repository, config, result, threads, runs=10)
+            bare(networks, config, result, runs=10)
             live(client, talk, result)
         shares(client, talk, result)
     record.write(

@@ -24,6 +24,7 @@ COMMANDS = {
     "latency": "python -m benchmarks.latency",
     "capacity": "python -m benchmarks.capacity",
     "batching": "python -m benchmarks.batching",
+    "variants": "python -m benchmarks.variants",
     "fidelity": "python -m training.evaluate",
     "drift": "python -m training.drift",
     "steps": "python -m training.steps",
@@ -86,6 +87,23 @@ def batching(result: Result, path: Path) -> Iterator[str]:
     yield table(result["summary"])
 
 
+def variants(result: Result, path: Path) -> Iterator[str]:
+    """What each way to run the networks takes, and how near its frames are to the default's."""
+    summary = result["summary"]
+    yield table(summary["variants"])
+    yield table(summary["bare"])
+    for name, providers in summary["providers"].items():
+        by: dict[str, list[str]] = {}
+        for model, provider in sorted(providers.items()):
+            by.setdefault(provider, []).append(model)
+        yield f"{name}: " + "; ".join(f"{', '.join(all_)}: {one}" for one, all_ in by.items())
+    for name, lack in summary["left_out"].items():
+        yield f"{name} was left out: {lack}"
+    yield f"![variants]({path.with_suffix('.png').name})"
+    rows = ", ".join(row["variant"] for row in summary["variants"])
+    yield f"![frames]({path.with_suffix('.jpg').name})\n\nFrom above: {rows}."
+
+
 def fidelity(result: Result, path: Path) -> Iterator[str]:
     """The most telling figures of every system."""
     rows = result["summary"].items()
@@ -107,6 +125,7 @@ SECTIONS: Mapping[str, Callable[[Result, Path], Iterator[str]]] = {
     "latency": latency,
     "capacity": capacity,
     "batching": batching,
+    "variants": variants,
     "fidelity": fidelity,
     "drift": drift,
 }

@@ -6,6 +6,9 @@
 Every `config.pbtxt` has portable keys only, so the same folder loads in this project's server and
 in NVIDIA's container: no `runtime`, no GPU kinds, and no queue policies, which stall a single
 instance. The ONNX files themselves come from `export.onnx`.
+
+Some networks can run in other ways, too (`VARIANTS`). Each has its `configs/<name>.pbtxt` beside
+`config.pbtxt`, and `visavis serve --config-name <name>` takes it where there is one.
 """
 
 from __future__ import annotations
@@ -25,11 +28,18 @@ from visavis import config as configs
 from visavis.config import SIZES, EchoConfig
 from visavis.contract import ModelContract, TensorSpec, contracts
 from visavis.serving.admission import MEASURED
-from visavis.serving.network import ONNX_TO_TRITON
+from visavis.serving.model_config import CONFIGS
+from visavis.serving.network import INT8_FILE, ONNX_TO_TRITON
 
 SOURCE = Path(__file__).parents[1] / "model_repository"
 CONFIG_FILE = "config.json"
 MODEL_FILE = "model.onnx"
+
+# What a config must have as it is written; the rest is for whoever serves it to tune.
+CHECKED = (
+    *("name", "backend", "platform", "input", "output", "ensemble_scheduling"),
+    "default_model_filename",
+)
 
 MAX_BATCH_SIZE = 8
 DENOISER_MAX_BATCH_SIZE = 24  # a full batch under the three conditions of guidance
@@ -49,6 +59,29 @@ class Step:
     inputs: dict[str, str] = field(default_factory=dict)
     outputs: dict[str, str] = field(default_factory=dict)
 
+
+@dataclass(frozen=True)
+class Variant:
+    """Another way to run some networks: from another file, or by an accelerator of processors."""
+
+    name: str
+    models: tuple[str, ...]
+    file: str = MODEL_FILE
+    accelerator: str = ""
+
+
+# Where each is worth it; what it costs in fidelity, `benchmarks.variants` measures.
+VARIANTS = (
+    # Weights of eight bits, by `export.int8`. Convolutions are several times slower in them.
+    Variant("int8", ("audio_encoder", "sdcm_denoiser"), file=INT8_FILE),
+    # OpenVINO in half precision, by processors that compute in it. The others are too small, and
+    # the motion prior draws lots, which rounding may decide.
+    Variant(
+        "openvino",
+        ("audio_encoder", "vae_encoder", "vae_decoder", "sdcm_denoiser"),
+        accelerator='{ name: "openvino" parameters { key: "precision" value: "bf16" } }',
+    ),
+)
 
 ENSEMBLES = {
     "enroll": (Step("vae_encoder", {"images": "portrait"}), Step("reference_encoder")),
@@ -85,7 +118,10 @@ def write(directory: str | Path, config: EchoConfig, threads: int = 2) -> Path:
     for model in contracts(config).values():
         version = directory / model.name / "1"
         version.mkdir(parents=True, exist_ok=True)
-        (directory / model.name / "config.pbtxt").write_text(render(model, config, threads))
+        for variant in (None, *variants(model)):
+            path = _config_path(directory / model.name, variant)
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(render(model, config, threads, variant))
         source = SOURCE / model.name / "1" / "model.py"
         if model.kind in ("python", "session") and source.parent.resolve() != version.resolve():
             shutil.copyfile(source, version / "model.py")
@@ -95,16 +131,24 @@ def write(directory: str | Path, config: EchoConfig, threads: int = 2) -> Path:
     return directory
 
 
-def render(model: ModelContract, config: EchoConfig, threads: int = 2) -> str:
-    """The `config.pbtxt` of one model."""
+def variants(model: ModelContract) -> list[Variant]:
+    """The other ways to run a model."""
+    return [variant for variant in VARIANTS if model.name in variant.models]
+
+
+def render(
+    model: ModelContract, config: EchoConfig, threads: int = 2, variant: Variant | None = None
+) -> str:
+    """The `config.pbtxt` of one model, or that of one of its variants."""
     batch = {"session": 0, "onnx": MAX_BATCH_SIZE, "python": MAX_BATCH_SIZE}
     max_batch_size = batch.get(model.kind, MAX_BATCH_SIZE)
     if model.name == "sdcm_denoiser":
         max_batch_size = DENOISER_MAX_BATCH_SIZE
+    file = variant.file if variant else MODEL_FILE
     parts = [
         "# Written by `python -m export.repository` from visavis/contract.py.",
         f'name: "{model.name}"',
-        {"onnx": f'backend: "onnxruntime"\ndefault_model_filename: "{MODEL_FILE}"'}.get(
+        {"onnx": f'backend: "onnxruntime"\ndefault_model_filename: "{file}"'}.get(
             model.kind, 'platform: "ensemble"' if model.kind == "ensemble" else 'backend: "python"'
         ),
         f"max_batch_size: {max_batch_size}",
@@ -112,6 +156,12 @@ def render(model: ModelContract, config: EchoConfig, threads: int = 2) -> str:
         _ports("output", model.outputs),
         *_scheduling(model, config, threads),
     ]
+    if variant and variant.accelerator:
+        parts.append(
+            "optimization { execution_accelerators {\n"
+            f"  cpu_execution_accelerator: [ {variant.accelerator} ]\n"
+            "} }"
+        )
     return "\n".join(parts) + "\n"
 
 
@@ -203,21 +253,12 @@ def check(directory: str | Path, config: EchoConfig | None = None) -> list[str]:
 
 
 def _model_problems(folder: Path, model: ModelContract, config: EchoConfig) -> Iterator[str]:
-    path = folder / "config.pbtxt"
-    if not path.is_file():
-        yield f"{path}: got no file, expected the config of {model.name}; write the repository"
-        return
-    try:
-        found = text_format.Parse(path.read_text(), ModelConfig())
-    except text_format.ParseError as error:
-        yield f"{path}: got {error}, expected a Triton model config; write the repository"
-        return
-    wanted = text_format.Parse(render(model, config), ModelConfig())
-    for key in ("name", "backend", "platform", "input", "output", "ensemble_scheduling"):
-        if getattr(found, key) != getattr(wanted, key):
-            yield f"{path}: {key}: got other than the contract's; write the repository"
-    if found.runtime or found.dynamic_batching.HasField("default_queue_policy"):
-        yield f"{path}: got a runtime or a queue policy, expected none; remove it"
+    for variant in (None, *variants(model)):
+        path = _config_path(folder, variant)
+        if not path.is_file():
+            yield f"{path}: got no file, expected a config of {model.name}; write the repository"
+            return
+        yield from _config_problems(path, render(model, config, variant=variant))
     if not (folder / "1").is_dir():
         yield f"{folder / '1'}: got no folder, expected version 1; write the repository"
     file = {"onnx": MODEL_FILE, "python": "model.py", "session": "model.py"}.get(model.kind)
@@ -225,6 +266,25 @@ def _model_problems(folder: Path, model: ModelContract, config: EchoConfig) -> I
         yield f"{folder / '1' / file}: got no file, expected one; export the networks"
     elif model.kind == "onnx":
         yield from _onnx_problems(folder / "1" / MODEL_FILE, model)
+
+
+def _config_path(folder: Path, variant: Variant | None) -> Path:
+    """Where a model's config stands, whether it is there yet or not."""
+    return folder / CONFIGS / f"{variant.name}.pbtxt" if variant else folder / "config.pbtxt"
+
+
+def _config_problems(path: Path, rendered: str) -> Iterator[str]:
+    try:
+        found = text_format.Parse(path.read_text(), ModelConfig())
+    except text_format.ParseError as error:
+        yield f"{path}: got {error}, expected a Triton model config; write the repository"
+        return
+    wanted = text_format.Parse(rendered, ModelConfig())
+    for key in CHECKED:
+        if getattr(found, key) != getattr(wanted, key):
+            yield f"{path}: {key}: got other than the contract's; write the repository"
+    if found.runtime or found.dynamic_batching.HasField("default_queue_policy"):
+        yield f"{path}: got a runtime or a queue policy, expected none; remove it"
 
 
 def _onnx_problems(path: Path, model: ModelContract) -> Iterator[str]:

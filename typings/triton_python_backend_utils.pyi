@@ -8,6 +8,7 @@ TRITONSERVER_RESPONSE_COMPLETE_FINAL: int
 
 InferenceRequest: Any
 InferenceResponse: Any
+Logger: Any
 MetricFamily: Any
 PreferredMemory: Any
 Tensor: Any

@@ -21,7 +21,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-PACKAGES = ("numpy", "onnxruntime", "nvidia-pytriton", "torch", "tritonclient")
+PACKAGES = (
+    "numpy",
+    "onnxruntime",
+    "onnxruntime-ep-openvino",
+    "nvidia-pytriton",
+    "torch",
+    "tritonclient",
+)
 
 
 def write(

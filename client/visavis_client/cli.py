@@ -58,6 +58,10 @@ ServerOption = Annotated[
 RepositoryOption = Annotated[
     Path, typer.Option(help="The model repository of the server that is started.")
 ]
+ConfigNameOption = Annotated[
+    str | None,
+    typer.Option(help="Serve configs/NAME.pbtxt of the models that have one: int8, openvino."),
+]
 
 
 @app.command()
@@ -156,6 +160,7 @@ def serve(
     log_format: Annotated[
         LogFormat, typer.Option(help="Of what the models and the watchdog say.")
     ] = LogFormat.TEXT,
+    config_name: ConfigNameOption = None,
 ) -> None:
     """Run a server here until Ctrl-C."""
     with errors_told():
@@ -176,6 +181,7 @@ def serve(
                 repository,
                 host=host,
                 ports=ports,
+                config_name=config_name,
                 max_sessions=max_sessions,
                 tls=tls,
                 traces=traces,
@@ -187,13 +193,15 @@ def serve(
 
 
 @app.command()
-def doctor(repository: RepositoryOption = Path("model_repository")) -> None:
+def doctor(
+    repository: RepositoryOption = Path("model_repository"), config_name: ConfigNameOption = None
+) -> None:
     """Tell whether a server can run here, and what to do if not."""
     with errors_told():
         _serving()
         from visavis.serving.doctor import checks
 
-        found = checks(repository)
+        found = checks(repository, config_name=config_name)
     table = Table("", "", "", show_header=False, box=None)
     for check in found:
         mark = "[green]ok[/green]" if check.ok else "[red]no[/red]"

@@ -1,5 +1,7 @@
 """The command line, against a pretended Triton over real gRPC."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import soundfile
@@ -122,6 +124,15 @@ def test_doctor_says_what_is_missing(files):
     result = visavis("doctor", "--repository", files)
     assert result.exit_code == 1
     assert "model repository" in result.stdout and "->" in result.stdout
+
+
+def test_another_way_to_run_the_networks_is_chosen_by_name():
+    repository = Path(__file__).parents[2] / "model_repository"
+    refused = visavis("serve", "--repository", repository, "--config-name", "int4")
+    assert refused.exit_code == ServerUnavailable.exit_code
+    assert "got 'int4', expected one of int8, openvino" in refused.stderr
+    told = visavis("doctor", "--repository", repository, "--config-name", "int4")
+    assert told.exit_code == 1 and "choose one of these" in told.stdout
 
 
 def test_a_report_counts_only_the_servers_time():

@@ -42,6 +42,20 @@ def server(repository: Path) -> Iterator[Server]:
         yield running
 
 
+@pytest.fixture(scope="session")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A repository of the real networks, untrained and small."""
+    pytest.importorskip("torch")
+    from export.networks import random_networks
+    from export.onnx import export_network
+
+    folder = tmp_path_factory.mktemp("exported")
+    write(folder, CONFIG, threads=1)
+    for name, network in random_networks(CONFIG).items():
+        export_network(name, network, CONFIG, folder / name / "1")
+    return folder
+
+
 @pytest.fixture
 def portrait() -> dict[str, Any]:
     """What starts a session."""

@@ -1,5 +1,6 @@
 """Conversations with a real server."""
 
+import json
 import re
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 import tritonclient.grpc as grpc
 
-from tests.integration import plain
+from export.rehearsal import Models, conversation
 from tests.integration.conftest import CONFIG, FREE, sound, video
 from tests.integration.stream import Stream, new_id, text
 from visavis.contract import contracts
@@ -84,7 +85,9 @@ def one_pass(stream, portrait):
 
 
 def test_the_server_gives_what_the_networks_give_in_process(repository, one_pass, portrait):
-    expected = plain.conversation(repository, portrait, signals(), text(OPTIONS), text(TURNS))
+    expected = conversation(
+        Models(repository), portrait, signals(), json.dumps(OPTIONS), json.dumps(TURNS)
+    )
     assert one_pass() == expected
 
 

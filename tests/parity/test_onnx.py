@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from export.networks import random_networks
-from export.onnx import export_network, half_precision
+from export.onnx import half_precision
 from export.parity import compare
 from tests.sizes import tiny
 from visavis import checkpoint
@@ -14,16 +14,6 @@ from visavis.contract import contracts
 
 CONFIG = tiny()
 NAMES = [name for name, contract in contracts(CONFIG).items() if contract.kind == "onnx"]
-
-
-@pytest.fixture(scope="module")
-def exported(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("repository")
-    networks = random_networks(CONFIG)
-    paths = {
-        name: export_network(name, networks[name], CONFIG, folder / name / "1") for name in NAMES
-    }
-    return networks, paths
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -7,12 +7,14 @@ from pathlib import Path
 import onnx
 import pytest
 
-from export.repository import ENSEMBLES, SOURCE, check, render, write
+from export.repository import ENSEMBLES, SOURCE, check, render, variants, write
 from tests.fakes.networks import write_networks
 from tests.sizes import tiny
 from visavis import config as configs
 from visavis.config import SIZES, EchoConfig
 from visavis.contract import contracts
+from visavis.serving.model_config import CONFIGS, config_path, read
+from visavis.serving.providers import OpenVINO, wish
 
 NO_FILE = "model.onnx: got no file"  # the networks of the checkout are exported, not checked in
 
@@ -49,9 +51,28 @@ def test_a_written_repository_has_no_problems(written):
 def test_every_size_has_portable_keys_only(size):
     config = SIZES[size]()
     for model in contracts(config).values():
-        text = render(model, config)
-        assert not re.search(r"runtime:|queue|priority|KIND_GPU|gpus", text)
-        assert "max_batch_size: " in text
+        for variant in (None, *variants(model)):
+            text = render(model, config, variant=variant)
+            assert not re.search(r"runtime:|queue|priority|KIND_GPU|gpus", text)
+            assert "max_batch_size: " in text
+
+
+def test_variants_differ_from_the_usual_way_in_what_they_are_about(written):
+    found = {}
+    for path in sorted(written.glob(f"*/{CONFIGS}/*.pbtxt")):
+        usual, other = read(path.parents[1] / "config.pbtxt"), read(path)
+        changed = {key for key in usual | other if usual.get(key) != other.get(key)}
+        found.setdefault(path.stem, {})[path.parents[1].name] = changed
+    assert found == {
+        "int8": {name: {"default_model_filename"} for name in ("audio_encoder", "sdcm_denoiser")},
+        "openvino": {
+            name: {"optimization"}
+            for name in ("audio_encoder", "sdcm_denoiser", "vae_decoder", "vae_encoder")
+        },
+    }
+    accelerated = read(config_path(written / "vae_decoder", "openvino"))
+    assert wish(accelerated) == OpenVINO("bf16")
+    assert config_path(written / "motion_prior", "openvino").name == "config.pbtxt"
 
 
 @pytest.mark.parametrize("ensemble", ENSEMBLES)
@@ -78,6 +99,8 @@ def test_ensembles_are_wired(ensemble):
     [
         ("vae_decoder/config.pbtxt", "TYPE_UINT8", "TYPE_FP32", "vae_decoder.*output"),
         ("sdcm_denoiser/config.pbtxt", '"x_t"', '"z_t"', "sdcm_denoiser.*input"),
+        ("sdcm_denoiser/configs/int8.pbtxt", "model.int8", "model.int4", "int8.*default_model"),
+        ("vae_encoder/configs/openvino.pbtxt", "TYPE_UINT8", "TYPE_FP32", "openvino.*input"),
         ("echo/config.pbtxt", 'value: "user_latents"', 'value: "latents"', "ensemble_scheduling"),
         ("enroll/config.pbtxt", "max_batch_size: 8", "max_batch_size: {", "expected a Triton"),
         (

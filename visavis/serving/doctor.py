@@ -1,6 +1,6 @@
 """This is where a machine is asked whether it can serve: one check per line, each with its remedy.
 
-python -m visavis.serving.doctor [MODEL_REPOSITORY]
+python -m visavis.serving.doctor [MODEL_REPOSITORY [CONFIG_NAME]]
 """
 
 from __future__ import annotations
@@ -17,7 +17,10 @@ import numpy as np
 
 from visavis import config as configs
 from visavis.config import EchoConfig
-from visavis.contract import contracts
+from visavis.contract import ModelContract, contracts
+from visavis.serving.model_config import config_names, config_path, read
+from visavis.serving.network import WRITERS
+from visavis.serving.providers import CPU, ProviderError, device_for, wish
 from visavis.serving.server import (
     SHARED_MEMORY,
     LaunchError,
@@ -38,7 +41,6 @@ PACKAGES = (
     "tritonclient",
 )
 SHARED_MEMORY_BYTES = 512 * 2**20  # eleven models with their regions, and room for requests
-FILES = {"onnx": "model.onnx", "python": "model.py", "session": "model.py"}
 
 
 @dataclass(frozen=True)
@@ -52,9 +54,15 @@ class Check:
 
 
 def checks(
-    repository: str | Path, host: str = "127.0.0.1", ports: Ports | None = None
+    repository: str | Path,
+    host: str = "127.0.0.1",
+    ports: Ports | None = None,
+    config_name: str | None = None,
 ) -> list[Check]:
-    """Everything that serving `repository` at `ports` needs of this machine."""
+    """Everything that serving `repository` at `ports` needs of this machine.
+
+    With `config_name`, as models are served under it.
+    """
     return [
         _machine(),
         *(_package(name) for name in PACKAGES),
@@ -62,7 +70,7 @@ def checks(
         _asked("tritonserver", "executable", lambda: _check_executable(binary())),
         _asked("Python stub", "executable", lambda: _check_executable(stub())),
         _shared_memory(),
-        *_models(Path(repository)),
+        *models(Path(repository), config_name),
         _asked("ports", "free", lambda: free_ports(host, ports or Ports())),
     ]
 
@@ -108,7 +116,8 @@ def _shared_memory() -> Check:
     )
 
 
-def _models(repository: Path) -> Iterator[Check]:
+def models(repository: Path, config_name: str | None = None) -> Iterator[Check]:
+    """The checks of a repository and its models: which file each is served from, and by what."""
     try:
         config = configs.load(EchoConfig, repository / "config.json")
     except (OSError, ValueError) as error:
@@ -120,22 +129,43 @@ def _models(repository: Path) -> Iterator[Check]:
         )
         return
     yield Check("model repository", True, f"{repository} ({config.name}, {config.image_size} px)")
+    if config_name is not None:
+        known = config_names(repository)
+        named = f"{config_name}, of {', '.join(known)}"
+        yield Check("config name", config_name in known, named, "choose one of these")
     for model in contracts(config).values():
-        needed = [Path("config.pbtxt")]
-        if model.kind in FILES:
-            needed.append(Path("1") / FILES[model.kind])
-        missing = [str(file) for file in needed if not (repository / model.name / file).is_file()]
-        yield Check(
-            model.name,
-            not missing,
-            f"no {', '.join(missing)}" if missing else "complete",
-            "export the networks into the repository: python -m export",
+        yield _model(repository / model.name, model, config_name)
+
+
+def _model(folder: Path, model: ModelContract, config_name: str | None) -> Check:
+    path = config_path(folder, config_name)
+    if not path.is_file():
+        return Check(model.name, False, f"no {path.name}", "python -m export.repository")
+    if model.kind == "ensemble":
+        return Check(model.name, True, "complete")
+    config = read(path)
+    file = config["default_model_filename"] if model.kind == "onnx" else "model.py"
+    if not (folder / "1" / file).is_file():
+        writer = WRITERS.get(file, "python -m export")
+        return Check(
+            model.name, False, f"no 1/{file}", f"export the networks into the repository: {writer}"
         )
+    if model.kind != "onnx":
+        return Check(model.name, True, "complete")
+    try:
+        accelerator = wish(config)
+        if accelerator is not None:
+            device_for(accelerator)
+    except ProviderError as error:
+        found, _, remedy = str(error).rpartition("; ")
+        return Check(model.name, False, found, remedy)
+    return Check(model.name, True, f"{file} by {accelerator or CPU}")
 
 
 def main() -> int:
     """Print all checks; 0 when all are ok."""
-    results = checks(sys.argv[1] if len(sys.argv) > 1 else "model_repository")
+    repository = sys.argv[1] if len(sys.argv) > 1 else "model_repository"
+    results = checks(repository, config_name=sys.argv[2] if len(sys.argv) > 2 else None)
     for check in results:
         print(f"{'ok  ' if check.ok else 'FAIL'}  {check.name}: {check.found}")
         if not check.ok:

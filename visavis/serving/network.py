@@ -6,6 +6,7 @@ place of Triton's own where that is absent.
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,8 +15,12 @@ from typing import Any
 import numpy as np
 import onnxruntime
 
+from visavis.checkpoint import MANIFEST_FILE
 from visavis.contract import TRITON_TO_NUMPY
+from visavis.serving.providers import OpenVINO, open_session, wish
 
+INT8_FILE = "model.int8.onnx"
+WRITERS = {INT8_FILE: "python -m export.int8"}
 ONNX_TO_TRITON = {
     "tensor(bool)": "BOOL",
     "tensor(uint8)": "UINT8",
@@ -23,6 +28,7 @@ ONNX_TO_TRITON = {
     "tensor(int64)": "INT64",
     "tensor(float)": "FP32",
 }
+WEIGHTS_KEY = "weights_sha256"  # in a file that holds weights of its own: which they come from
 Arrays = Mapping[str, np.ndarray]
 
 
@@ -35,9 +41,16 @@ class Network:
         rows_per_pass: how many rows of a batch go through the network at once. With 1, what a
             session gets does not depend on who shares its batch: rounding differs between batch
             sizes. On a processor it costs little (denoiser 15 %, others nothing).
+        accelerator: what computes it instead of ONNX Runtime itself (`visavis.serving.providers`).
     """
 
-    def __init__(self, path: str | Path, threads: int, rows_per_pass: int = 1):
+    def __init__(
+        self,
+        path: str | Path,
+        threads: int,
+        rows_per_pass: int = 1,
+        accelerator: OpenVINO | None = None,
+    ):
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
@@ -45,10 +58,33 @@ class Network:
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         self.path = Path(path)
         self.rows_per_pass = rows_per_pass
-        self.session = onnxruntime.InferenceSession(
-            str(path), options, providers=["CPUExecutionProvider"]
-        )
+        self.accelerator = accelerator
+        if not self.path.is_file():
+            raise FileNotFoundError(
+                f"{path}: got no file, expected the network that the model's config names; write "
+                f"it with `{WRITERS.get(self.path.name, 'python -m export')}`"
+            )
+        self.session = open_session(self.path, options, accelerator)
         self.outputs = [output.name for output in self.session.get_outputs()]
+
+    @classmethod
+    def of(cls, version: Path, model_config: Mapping[str, Any]) -> Network:
+        """The network in a version's folder, run as Triton's config of the model says."""
+        parameters = model_config["parameters"]
+        values = {name: value["string_value"] for name, value in parameters.items()}
+        return cls(
+            version / model_config["default_model_filename"],
+            threads=int(values["intra_op_thread_count"]),
+            rows_per_pass=int(values.get("rows_per_pass", 1)),
+            accelerator=wish(model_config),
+        )
+
+    @property
+    def provider(self) -> str:
+        """What computes it, and from which file."""
+        name = self.session.get_providers()[0]
+        precision = f" in {self.accelerator.precision}" if self.accelerator else ""
+        return f"{self.path.name} by {name}{precision}"
 
     def run_all(self, requests: Sequence[Arrays]) -> list[Arrays | Exception]:
         """Each request's outputs, or the exception that is its own; arrays have a batch axis."""
@@ -95,7 +131,7 @@ class Network:
         ]
 
     def problems(self, model_config: Mapping[str, Any]) -> list[str]:
-        """How Triton's config of this model differs from the file: names, types, dims."""
+        """Where the file is not what Triton's config says (names, types, dims), or is outdated."""
         return [
             problem
             for key, ports in (
@@ -103,7 +139,7 @@ class Network:
                 ("output", self.session.get_outputs()),
             )
             for problem in _port_problems(key, model_config[key], ports, self.path)
-        ]
+        ] + _weight_problems(self.path, self.session.get_modelmeta().custom_metadata_map)
 
     def warm_up(self, model_config: Mapping[str, Any]) -> None:
         """One pass over zeros, so that no client waits for first-time allocations."""
@@ -147,4 +183,18 @@ def _port_problems(
         f"{in_file.get(name, 'none')} as in {path}; write the repository again"
         for name in sorted({*configured, *in_file})
         if configured.get(name) != in_file.get(name)
+    ]
+
+
+def _weight_problems(path: Path, metadata: Mapping[str, str]) -> list[str]:
+    """Whether a file with weights of its own has those of the checkpoint beside it."""
+    manifest = path.parent / MANIFEST_FILE
+    if WEIGHTS_KEY not in metadata or not manifest.is_file():
+        return []
+    made_from, now = metadata[WEIGHTS_KEY], json.loads(manifest.read_text())["sha256"]
+    if made_from == now:
+        return []
+    return [
+        f"{path}: got the weights of {made_from[:12]}…, expected those of {now[:12]}…, as in "
+        f"{manifest}; write it again with `{WRITERS.get(path.name, 'python -m export')}`"
     ]

@@ -37,6 +37,7 @@ import numpy as np
 from visavis import config as configs
 from visavis.config import EchoConfig
 from visavis.serving import logs, tracing
+from visavis.serving.model_config import config_names
 from visavis.serving.tracing import Traces
 from visavis.serving.watchdog import ServedModels, Watchdog
 
@@ -51,6 +52,7 @@ LOG_LINES = 20  # of the server's log, in an error
 LOOPBACK = "127.0.0.1"
 ADMIN_APIS = "model-repository,shared-memory,logging,trace"
 ERROR_LINE = re.compile(r"E\d{4} ")
+PROVIDER_LINE = re.compile(r'"(\w+) runs (\S+ by [^"]+)"')  # what `backend_onnxruntime` logs
 
 
 class LaunchError(RuntimeError):
@@ -111,7 +113,8 @@ class Server:
         start_timeout_s: how long all models together may take to load.
         stop_timeout_s: how long it may take to stop before it is killed. Triton waits that long
             for the end of every open session.
-        config_name: serve `configs/<config_name>.pbtxt` of the models that have one.
+        config_name: serve `configs/<config_name>.pbtxt` of the models that have one, and the others
+            as usual.
         max_sessions: how many conversations there may be, or None for what `echo_session`'s config
             says: as many as the machine bears.
         tls: on gRPC. HTTP and metrics, which this server cannot encrypt, are then for this machine
@@ -215,6 +218,7 @@ class Server:
                 f"{self.repository}: got no folder, expected a model repository; write one with "
                 "`python -m export.repository`"
             )
+        self._check_config_name()
         self.ports = free_ports(self.host, self.ports)
         self.work = Path(tempfile.mkdtemp(prefix="visavis-server-"))
         self.log = self.log or self.work / "server.log"
@@ -268,6 +272,21 @@ class Server:
         lines = self.log.read_text(errors="replace").splitlines()
         errors = [line for line in lines if ERROR_LINE.match(line)]
         return "\n".join((errors or lines)[-LOG_LINES:])
+
+    def providers(self) -> dict[str, str]:
+        """What computes each network, and from which file, as its model said when it was loaded."""
+        log = self.log.read_text(errors="replace") if self.log and self.log.is_file() else ""
+        return dict(PROVIDER_LINE.findall(log))
+
+    def _check_config_name(self) -> None:
+        """Triton would serve all models as usual under a name that none has."""
+        known = config_names(self.repository)
+        if self.config_name is not None and self.config_name not in known:
+            raise LaunchError(
+                f"config_name: got {self.config_name!r}, expected one of "
+                f"{', '.join(known) or 'none, as no model has another config'}; choose one, or "
+                "leave it out"
+            )
 
     def _command(self, backends: Path) -> list[str]:
         flags = {

@@ -20,17 +20,12 @@ class TritonPythonModel:
     def initialize(self, args):
         self.name = args["model_name"]
         config = json.loads(args["model_config"])
-        folder = Path(args["model_repository"]) / args["model_version"]
-        values = {name: value["string_value"] for name, value in config["parameters"].items()}
-        self.network = Network(
-            folder / config["default_model_filename"],
-            threads=int(values["intra_op_thread_count"]),
-            rows_per_pass=int(values.get("rows_per_pass", 1)),
-        )
+        self.network = Network.of(Path(args["model_repository"]) / args["model_version"], config)
         problems = self.network.problems(config)
         if problems:
             raise pb_utils.TritonModelException("\n".join(problems))
         self.network.warm_up(config)
+        pb_utils.Logger.log_info(f"{config['name']} runs {self.network.provider}")
         tracing.start()
 
     def execute(self, requests):
