@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterator
+from functools import partial
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from visavis_client import Client, Conversation, Portrait
 
 from tests.integration.conftest import CONFIG, FREE, sound, video
 from visavis.serving.server import Server
-from visavis.serving.watchdog import ServedModels
+from visavis.serving.watchdog import ServedModels, living
 
 FRAMES = 150
 
@@ -86,7 +87,7 @@ def test_a_model_whose_process_is_killed_is_healed_and_sessions_go_on(
 
 def kill_process_of(server: Server, model: str) -> None:
     assert server.process is not None
-    models = ServedModels(server.grpc_url, server.repository, CONFIG, server.process.pid)
+    models = ServedModels(server.grpc_url, CONFIG, partial(living, server.process.pid))
     (process,) = [process for name, process in models.stubs() if name == model]
     models.close()
     process.kill()

@@ -31,6 +31,7 @@ from visavis.serving.server import (
 PACKAGES = (
     "nvidia-pytriton",
     "onnxruntime",
+    "prometheus-client",
     "psutil",
     "safetensors",
     "simplejpeg",
@@ -62,7 +63,7 @@ def checks(
         _asked("Python stub", "executable", lambda: _check_executable(stub())),
         _shared_memory(),
         *_models(Path(repository)),
-        _asked("ports", "free", lambda: free_ports(host, ports or Ports())),
+        _asked("ports", "free", lambda: free_ports(host, ports or Ports(watchdog=8003))),
     ]
 
 
