@@ -2,7 +2,9 @@
 
 Requests of one session run one after the other, those of different sessions side by side. Triton
 neither tells a model that it dropped a sequence nor bounds how many run, so expiry and admission
-are kept here. `visavis.session` moves the states; this file knows nothing of Triton.
+are kept here. Nor does it tell that a client has vanished between two messages: a silent session
+keeps its place for as long as nobody else needs it. `visavis.session` moves the states; this file
+knows nothing of Triton.
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ from visavis.contract import contracts
 from visavis.messages import (
     Options,
     SessionError,
+    check_pending,
     check_portrait,
     check_tensor,
     parse_options,
@@ -34,7 +37,7 @@ from visavis.messages import (
 )
 from visavis.serving.errors import ServerFull, SessionNotFound
 from visavis.session import SessionState
-from visavis.snapshot import from_bytes, to_bytes
+from visavis.snapshot import SIGNALS, from_bytes, to_bytes
 
 LOG = logging.getLogger(__name__)
 
@@ -106,6 +109,8 @@ class SessionHost:
         affect: Psi.
         max_sessions: how many may be open; one more is refused with UNAVAILABLE.
         idle_s: a session that is silent for longer is forgotten.
+        yield_after_s: and after so long already if another finds no place. A live one is not silent
+            for a second, and a client that was only slow resumes from its snapshot.
         watcher: is told the number of sessions, of those refused, and how long blocks and answers
             take.
         clock: seconds, monotonic.
@@ -119,6 +124,7 @@ class SessionHost:
         *,
         max_sessions: int = 64,
         idle_s: float = 300.0,
+        yield_after_s: float = 10.0,
         watcher: Watcher | None = None,
         clock: Callable[[], float] = time.monotonic,
     ):
@@ -127,6 +133,7 @@ class SessionHost:
         self.affect = affect
         self.max_sessions = max_sessions
         self.idle_s = idle_s
+        self.yield_after_s = yield_after_s
         self.watcher = watcher
         self.clock = clock
         self.slots: dict[str, Slot] = {}
@@ -163,11 +170,7 @@ class SessionHost:
     # Places
 
     def _slot(self, message: Message) -> Slot:
-        now_s = self.clock()
-        for session_id, slot in list(self.slots.items()):
-            if not slot.users and now_s - slot.last_used_s > self.idle_s:
-                del self.slots[session_id]
-                self._count()
+        self._forget(self._silent(self.idle_s))
         known = self.slots.get(message.session_id)
         if known is not None:
             return known
@@ -178,6 +181,8 @@ class SessionHost:
                 "snapshot"
             )
         if len(self.slots) >= self.max_sessions:
+            self._forget(self._silent(self.yield_after_s)[:1])
+        if len(self.slots) >= self.max_sessions:
             raise ServerFull(
                 f"session: got one more than the {self.max_sessions} that this server holds, "
                 "expected a free place; try again later or on another server",
@@ -186,6 +191,22 @@ class SessionHost:
         slot = self.slots[message.session_id] = Slot()
         self._count()
         return slot
+
+    def _silent(self, seconds: float) -> list[str]:
+        """The sessions that nothing came of for longer, the most silent one first."""
+        now_s = self.clock()
+        silent = {
+            session_id: now_s - slot.last_used_s
+            for session_id, slot in self.slots.items()
+            if not slot.users
+        }
+        found = [session_id for session_id, silent_s in silent.items() if silent_s > seconds]
+        return sorted(found, key=lambda session_id: -silent[session_id])
+
+    def _forget(self, session_ids: Sequence[str]) -> None:
+        for session_id in session_ids:
+            del self.slots[session_id]
+            self._count()
 
     def _leave(self, slot: Slot, message: Message) -> None:
         slot.users -= 1
@@ -202,6 +223,8 @@ class SessionHost:
 
     def _answer(self, slot: Slot, message: Message, reply: Reply, arrived_s: float) -> None:
         try:
+            if _says(message, "discard"):
+                return _only_at_the_end(message)
             slot.state = self._received(slot, message)
             blocks = session.advance(slot.state, self._echo, self._affect_tokens)
             begun_s, answered = self.clock(), False
@@ -215,7 +238,7 @@ class SessionHost:
                 if not answered:
                     answered = True
                     self._answered(begun_s - arrived_s)
-            if _wants_snapshot(message):
+            if _says(message, "want_snapshot"):
                 reply.send({"snapshot": np.frombuffer(to_bytes(slot.state), np.uint8)})
         finally:
             if message.end:
@@ -237,8 +260,10 @@ class SessionHost:
         """The session's state with what the message brings; raises before anything changes."""
         tensors = message.tensors
         for name, array in tensors.items():
+            if name in SIGNALS:
+                check_pending(name, array)
             check_tensor(session_inputs(self.config)[name], array)
-        if message.end and _wants_snapshot(message):
+        if message.end and _says(message, "want_snapshot"):
             raise SessionError(
                 "want_snapshot: got it with the conversation's end, expected it before, as "
                 "nothing is left to continue then; ask earlier"
@@ -321,8 +346,17 @@ def encoded(images: np.ndarray, options: Options) -> np.ndarray:
     return np.array(pictures, np.object_)
 
 
-def _wants_snapshot(message: Message) -> bool:
-    return "want_snapshot" in message.tensors and bool(message.tensors["want_snapshot"].all())
+def _says(message: Message, flag: str) -> bool:
+    return flag in message.tensors and bool(message.tensors[flag].all())
+
+
+def _only_at_the_end(message: Message) -> None:
+    """Who leaves in mid-speech wants none of the blocks that an end would still bring."""
+    if not message.end:
+        raise SessionError(
+            "discard: got it in mid-conversation, expected it with the end, as it drops all that "
+            "is not made yet; leave it out"
+        )
 
 
 def _text(tensors: Arrays, name: str) -> str:

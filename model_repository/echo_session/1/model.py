@@ -31,6 +31,7 @@ class TritonPythonModel:
             affect.load(values["affect"], os.environ.get("OPENAI_API_KEY")),
             max_sessions=int(values["max_sessions"]),
             idle_s=float(values["idle_s"]),
+            yield_after_s=float(values["yield_after_s"]),
             watcher=SessionMetrics(args["model_instance_name"]),
         )
 
