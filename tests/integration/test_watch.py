@@ -25,6 +25,7 @@ from visavis.config import nano
 from visavis.serving import watch as watching
 from visavis.serving.server import (
     LOOPBACK,
+    SHARED_MEMORY,
     Server,
     assemble_backends,
     binary,
@@ -49,7 +50,7 @@ class Plain:
 
 @contextmanager
 def started(repository: Path, folder: Path, *flags: str) -> Iterator[Plain]:
-    port = free_ports(LOOPBACK, FREE).grpc
+    port, prefix = free_ports(LOOPBACK, FREE).grpc, f"watched_{new_id()}_"
     command = [
         str(binary()),
         f"--model-repository={repository}",
@@ -57,6 +58,10 @@ def started(repository: Path, folder: Path, *flags: str) -> Iterator[Plain]:
         f"--grpc-port={port}",
         "--exit-timeout-secs=1",
         *("--allow-http=false", "--allow-metrics=false", "--disable-auto-complete-config"),
+        *(
+            f"--backend-config={backend},shm-region-prefix-name={prefix}"
+            for backend in ("python", "onnxruntime")
+        ),
         *flags,
     ]
     with (folder / "log").open("wb") as log:
@@ -68,6 +73,8 @@ def started(repository: Path, folder: Path, *flags: str) -> Iterator[Plain]:
     finally:
         process.terminate()
         process.wait()
+        for region in SHARED_MEMORY.glob(f"{prefix}*"):
+            region.unlink()
 
 
 def is_ready(url: str) -> bool:
