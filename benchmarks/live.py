@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from visavis_client import Chunk, Conversation, Portrait, Position, ServerInfo, Session, Turn
+from visavis_client import Chunk, Conversation, Frame, Portrait, Position, ServerInfo, Session, Turn
 from visavis_client.conversation import LOOKAHEAD_FRAMES
 from visavis_client.face import align_portrait, read_image
 
@@ -94,24 +94,27 @@ def latencies(
     block_s: float,
     *,
     finish: bool = True,
+    look: Callable[[Frame], object] = lambda frame: None,
     clock: Callable[[], float] = time.perf_counter,
     sleep: Callable[[float], object] = time.sleep,
 ) -> Iterator[float]:
     """Converse, and give the seconds of each block from when its last input was due to its arrival.
 
     The first is the time to the first frame. Without `finish` the session is left in mid-speech
-    once the chunks end.
+    once the chunks end. `look` is shown every frame; as long as it does not ask for `image`,
+    nothing is decoded. Nothing is kept, however long it takes.
     """
-    begun_s, told = clock(), 0
+    begun_s, told, frames = clock(), 0, 0
 
     def arrived() -> Iterator[float]:
-        nonlocal told
-        for _ in session.ready():
-            pass  # nobody looks, so nothing is decoded
-        fresh = session.timings[told:]
-        for timing in fresh:
+        nonlocal told, frames
+        for frame in session.ready():
+            look(frame)
+        newest_first = reversed(session.timings)
+        fresh = itertools.takewhile(lambda timing: timing.first_frame >= frames, newest_first)
+        for timing in reversed(list(fresh)):
             yield timing.arrived_s - told * block_s
-            told += 1
+            told, frames = told + 1, timing.first_frame + timing.frames
 
     for n, chunk in enumerate(chunks):
         sleep(max(0.0, begun_s + n * block_s - clock()))
@@ -124,6 +127,6 @@ def latencies(
         yield from arrived()
     if finish:
         session.finish()
-        for _ in session.frames():
-            pass
+        for frame in session.frames():
+            look(frame)
         yield from arrived()

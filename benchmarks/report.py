@@ -7,13 +7,16 @@ It reads every `benchmarks/results/*.json` that has the five keys of `visavis.re
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import matplotlib
 import numpy as np
 import typer
+
+from benchmarks.fault import row
+from benchmarks.soak_run import changes
 
 matplotlib.use("Agg")
 
@@ -26,6 +29,8 @@ COMMANDS = {
     "batching": "python -m benchmarks.batching",
     "variants": "python -m benchmarks.variants",
     "fidelity": "python -m training.evaluate",
+    "soak": "python -m benchmarks.soak",
+    "faults": "python -m benchmarks.faults",
     "drift": "python -m training.drift",
     "steps": "python -m training.steps",
     "ablation": "python -m training.ablate",
@@ -47,7 +52,7 @@ FIDELITY = (
 Result = Mapping[str, Any]
 
 
-def table(rows: list[Mapping[str, object]]) -> str:
+def table(rows: Sequence[Mapping[str, object]]) -> str:
     """Rows of equal keys as Markdown."""
     names = list(rows[0])
     lines = [names, ["---", *["---:"] * (len(names) - 1)]]
@@ -104,6 +109,23 @@ def variants(result: Result, path: Path) -> Iterator[str]:
     yield f"![frames]({path.with_suffix('.jpg').name})\n\nFrom above: {rows}."
 
 
+def soak(result: Result, path: Path) -> Iterator[str]:
+    """The first minute against the last."""
+    summary = result["summary"]
+    yield (
+        f"{summary['blocks']} blocks, {100 * summary['missed']:.2g} % of them late, "
+        f"{summary['starts']} more sessions that came and went, {summary['errors']} errors. The "
+        "first minute after the warm-up against the last, medians:"
+    )
+    yield table(changes(summary))
+    yield f"![over time]({path.with_suffix('.png').name})"
+
+
+def faults(result: Result, path: Path) -> Iterator[str]:
+    """What was done to the server, and what was seen."""
+    yield table([row(event) for event in result["summary"]["events"]])
+
+
 def fidelity(result: Result, path: Path) -> Iterator[str]:
     """The most telling figures of every system."""
     rows = result["summary"].items()
@@ -126,6 +148,8 @@ SECTIONS: Mapping[str, Callable[[Result, Path], Iterator[str]]] = {
     "capacity": capacity,
     "batching": batching,
     "variants": variants,
+    "soak": soak,
+    "faults": faults,
     "fidelity": fidelity,
     "drift": drift,
 }

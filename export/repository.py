@@ -44,11 +44,13 @@ CHECKED = (
 MAX_BATCH_SIZE = 8
 DENOISER_MAX_BATCH_SIZE = 24  # a full batch under the three conditions of guidance
 SESSION_IDLE_S = 300
+SESSION_YIELDS_AFTER_S = 10
 # Triton forgets a sequence without telling the model, and counts from the last request even while
 # it runs; a sequence over its number would wait instead of being refused. Both are left to
-# `echo_session` itself, so Triton's own limits are wide.
-SEQUENCE_IDLE_US = 3600 * 1_000_000
-MAX_SEQUENCES = 1024
+# `echo_session` itself, so Triton's own limits are wide. Not for ever, though: a sequence that was
+# never ended, of a client that vanished or was refused at its start, counts until it is forgotten.
+SEQUENCE_IDLE_US = 2 * SESSION_IDLE_S * 1_000_000
+MAX_SEQUENCES = 65536
 
 
 @dataclass(frozen=True)
@@ -182,6 +184,7 @@ def _scheduling(model: ModelContract, config: EchoConfig, threads: int) -> Itera
         yield f"# A number, or {MEASURED}: what the machine bears, see visavis/serving/admission.py"
         yield _parameter("max_sessions", MEASURED)
         yield _parameter("idle_s", SESSION_IDLE_S)
+        yield _parameter("yield_after_s", SESSION_YIELDS_AFTER_S)
         yield "# Psi: reader, lexicon, transformers:PATH or openai:MODEL@BASE_URL"
         yield _parameter("affect", "reader")
         return

@@ -239,6 +239,7 @@ def contracts(config: EchoConfig) -> dict[str, ModelContract]:
                 TensorSpec("transcript", "BYTES", (1,), optional=True),
                 TensorSpec("snapshot", "UINT8", (-1,), optional=True),
                 TensorSpec("want_snapshot", "BOOL", (1,), optional=True),
+                TensorSpec("discard", "BOOL", (1,), optional=True),
             ),
             (
                 TensorSpec("images", "BYTES", (-1,)),

@@ -15,10 +15,11 @@ from typing import Any
 import numpy as np
 
 from visavis.affect import ROLES, Turn
-from visavis.config import EchoConfig
+from visavis.config import SAMPLES_PER_FRAME, EchoConfig
 from visavis.contract import CONTRACT_VERSION, TensorSpec, contracts
 
 MAX_TURN_CHARACTERS = 2000
+MAX_PENDING_FRAMES = 3000  # of one signal, waiting for the others: two minutes
 MAX_AUDIO_PEAK = 4.0  # a resampler may overshoot 1; int16 values are far beyond
 IMAGE_FORMATS = ("jpeg", "raw", "h264")
 
@@ -178,6 +179,20 @@ def check_portrait(config: EchoConfig, portrait: np.ndarray, region_centers: np.
         raise SessionError(
             f"region_centers: got {region_centers.tolist()}, expected values in [0, 1], the "
             "picture's side being 1; divide pixels by it"
+        )
+
+
+def check_pending(name: str, signal: np.ndarray, waiting: int = 0) -> None:
+    """SessionError if a signal, and what waits before it, is too long to wait for the others.
+
+    Costs nothing, so it comes before anything looks at all of a large one.
+    """
+    length = waiting + sum(signal.shape[:1])
+    frames = length if name == "user_video" else length // SAMPLES_PER_FRAME
+    if frames > MAX_PENDING_FRAMES:
+        raise SessionError(
+            f"{name}: got {frames} frames that wait for their block, expected at most "
+            f"{MAX_PENDING_FRAMES}; send shorter pieces and, with them, every announced signal"
         )
 
 

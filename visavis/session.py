@@ -26,11 +26,10 @@ import numpy as np
 from visavis.affect import Turn
 from visavis.config import FRAME_RATE_HZ, SAMPLES_PER_FRAME, EchoConfig
 from visavis.contract import lcu_state
-from visavis.messages import Options, SessionError, check_signal
+from visavis.messages import Options, SessionError, check_pending, check_signal
 from visavis.motion import NAMES
 from visavis.sampler import context
 
-MAX_PENDING_FRAMES = 3000  # of one signal, waiting for the others: two minutes
 HISTORY_TURNS = 12  # what the affect model reads
 MAX_UPCOMING_TURNS = 256
 
@@ -159,15 +158,10 @@ def append(
 
 
 def _appended(state: SessionState, name: str, signal: np.ndarray) -> np.ndarray:
+    before = getattr(state, name)
+    check_pending(name, signal, len(before))
     check_signal(state.config, state.options, name, signal)
-    whole = np.concatenate([getattr(state, name), signal])
-    frames = len(whole) if name == "user_video" else len(whole) // SAMPLES_PER_FRAME
-    if frames > MAX_PENDING_FRAMES:
-        raise SessionError(
-            f"{name}: got {frames} frames that wait for their block, expected at most "
-            f"{MAX_PENDING_FRAMES}; send shorter pieces and, with them, every announced signal"
-        )
-    return whole
+    return np.concatenate([before, signal])
 
 
 def finish(state: SessionState) -> SessionState:

@@ -199,7 +199,7 @@ class AsyncSession:
 
     @property
     def timings(self) -> tuple[BlockTiming, ...]:
-        """When each block of frames came."""
+        """When each block of frames came, of the last five hours."""
         return tuple(self._exchange.timings)
 
     async def stream(

@@ -213,7 +213,7 @@ class Session:
 
     @property
     def timings(self) -> tuple[BlockTiming, ...]:
-        """When each block of frames came."""
+        """When each block of frames came, of the last five hours."""
         return tuple(self._exchange.timings)
 
     def stream(self, conversation: Conversation | Iterable[Chunk]) -> Generator[Frame, None, None]:

@@ -47,7 +47,9 @@ from visavis_client._wire import Request, Response
 
 CLOSE_TIMEOUT_S = 1.0  # for the server to hear that a session was left
 MAX_IN_FLIGHT = 2  # Triton has no back-pressure of its own on a decoupled stream
+KEPT_TIMINGS = 90_000  # five hours of blocks: a session may last for days
 WANT_SNAPSHOT = {"want_snapshot": np.array([True])}
+DISCARD = {"discard": np.array([True])}
 
 Inject = Callable[[dict[str, str]], object]
 
@@ -86,7 +88,7 @@ class Exchange:
         self.server = server
         self.session_id = str(uuid.uuid4())  # unguessable: on the server, the id is the key
         self.position = opening.position
-        self.timings: list[BlockTiming] = []
+        self.timings: deque[BlockTiming] = deque(maxlen=KEPT_TIMINGS)
         self._opening = opening
         self._patience = patience
         self._servers = servers
@@ -234,11 +236,12 @@ class Exchange:
     def leave(self, now_s: float) -> Request | None:
         """From now on nothing counts. If the session is open on the server, the END request that
         frees its place there, which cancelling alone does not: what is under way may be done by
-        the time that the server hears of it."""
+        the time that the server hears of it. It says, too, that what waits is not to be made."""
         end = None
         if self.started and not (self._ending or self._cancelled or self._broken or self.lost):
             self._refused.clear()
-            end = self.finish(now_s)
+            end = self._request(DISCARD if "discard" in self.server.inputs else {}, now_s, end=True)
+            self._ending = True
         self._cancelled = True
         self._in_flight.clear()
         self._frames.clear()

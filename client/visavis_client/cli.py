@@ -1,4 +1,4 @@
-"""This is where the command `visavis` is: talk, demo, serve, doctor.
+"""This is where the command `visavis` is: talk, demo, serve, watch, doctor.
 
 Errors are one message on stderr and an exit code by kind (`visavis_client._errors`).
 """
@@ -24,6 +24,7 @@ from rich.table import Table
 from visavis_client import film
 from visavis_client._client import Client, Session
 from visavis_client._errors import InputError, MediaWarning, ServerUnavailable, VisavisError
+from visavis_client._grpc import checked_url
 from visavis_client._report import Report, models_table, speed_table
 from visavis_client._types import ImageFormat
 from visavis_client.conversation import Conversation
@@ -61,6 +62,9 @@ RepositoryOption = Annotated[
 ConfigNameOption = Annotated[
     str | None,
     typer.Option(help="Serve configs/NAME.pbtxt of the models that have one: int8, openvino."),
+]
+WatchdogPortOption = Annotated[
+    int, typer.Option(help="Port of the watchdog's own metrics, which are not Triton's.")
 ]
 
 
@@ -142,6 +146,7 @@ def serve(
     max_sessions: Annotated[
         int | None, typer.Option(help="Not as many conversations as this machine bears, but these.")
     ] = None,
+    watchdog_metrics_port: WatchdogPortOption = 8003,
     tls_certificate: Annotated[
         Path | None, typer.Option(help="PEM; turns TLS on for gRPC, HTTP stays on this machine.")
     ] = None,
@@ -165,7 +170,7 @@ def serve(
     """Run a server here until Ctrl-C."""
     with errors_told():
         serving = _serving()
-        ports = serving.Ports(grpc_port, http_port, metrics_port)
+        ports = serving.Ports(grpc_port, http_port, metrics_port, watchdog_metrics_port)
         if (tls_certificate is None) != (tls_key is None):
             raise InputError("TLS: got one of certificate and key, expected both; give the other")
         tls = None
@@ -176,7 +181,7 @@ def serve(
         except ValueError as error:
             raise InputError(str(error)) from error
         serving.logs.start(log_format.value)
-        with _server_errors(serving):
+        with _server_errors(serving.LaunchError):
             place = serving.Server(
                 repository,
                 host=host,
@@ -190,6 +195,54 @@ def serve(
             )
             ready = f"visavis listens on {place.grpc_url} (gRPC); Ctrl-C ends it"
             serving.serve(place, started=lambda: complaints.print(ready))
+
+
+@app.command()
+def watch(
+    server: Annotated[str, typer.Argument(help="host:port of a running server's gRPC.")],
+    admin_key: Annotated[
+        str | None,
+        typer.Option(
+            envvar="VISAVIS_ADMIN_KEY",
+            help="The key of the server's restricted protocols, if it has them.",
+        ),
+    ] = None,
+    pid: Annotated[
+        int | None, typer.Option(help="Of tritonserver, where its port does not tell.")
+    ] = None,
+    model_repository: Annotated[
+        Path, typer.Option(help="Whose config.json says what size is served.")
+    ] = Path("model_repository"),
+    watchdog_metrics_port: WatchdogPortOption = 8003,
+    watchdog_metrics_host: Annotated[str, typer.Option(help="Their address.")] = "127.0.0.1",
+    tls_certificate: Annotated[
+        Path | None, typer.Option(help="PEM; the server's, or, with a key, one to show to it.")
+    ] = None,
+    tls_key: Annotated[
+        Path | None, typer.Option(help="The certificate's key, for mutual TLS.")
+    ] = None,
+    tls_authority: Annotated[
+        Path | None, typer.Option(help="Whose certificates are trusted; else the certificate is.")
+    ] = None,
+    tls_name: Annotated[
+        str | None, typer.Option(help="A name in the server's certificate, if not its address.")
+    ] = None,
+) -> None:
+    """Heal the models of a server that runs already, any tritonserver, until Ctrl-C."""
+    with errors_told():
+        serving = _serving()
+        from visavis.serving import watch as watching
+
+        with _server_errors(watching.WatchError), serving.stopped_by_signals():
+            watching.watch(
+                checked_url(server),
+                _size(model_repository),
+                admin_key=admin_key,
+                pid=pid,
+                trust=watching.Trust(tls_certificate, tls_key, tls_authority, tls_name),
+                metrics=(watchdog_metrics_host, watchdog_metrics_port),
+                started=lambda how: complaints.print(f"{server} is watched {how}; Ctrl-C ends it"),
+            )
 
 
 @app.command()
@@ -255,7 +308,11 @@ def running(repository: Path) -> Iterator[str]:
     """host:port of a server that is started for this context, on free ports."""
     serving = _serving()
     server = serving.Server(repository, ports=serving.Ports(0, 0, 0))
-    with _server_errors(serving), serving.stopped_by_signals(), ExitStack() as stack:
+    with (
+        _server_errors(serving.LaunchError),
+        serving.stopped_by_signals(),
+        ExitStack() as stack,
+    ):
         with complaints.status("starting the server"):
             stack.enter_context(server)
         yield server.grpc_url
@@ -280,11 +337,24 @@ def errors_told() -> Iterator[None]:
 
 
 @contextmanager
-def _server_errors(serving: Any) -> Iterator[None]:
+def _server_errors(kind: type[Exception]) -> Iterator[None]:
     try:
         yield
-    except serving.LaunchError as error:
+    except kind as error:
         raise ServerUnavailable(str(error)) from error
+
+
+def _size(repository: Path) -> Any:
+    """The `EchoConfig` of a model repository."""
+    from visavis import config as configs
+
+    try:
+        return configs.load(configs.EchoConfig, repository / "config.json")
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"model repository: got {error}, expected {repository / 'config.json'}; give the "
+            "folder that the server serves"
+        ) from error
 
 
 def _serving() -> Any:

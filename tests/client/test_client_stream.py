@@ -171,6 +171,7 @@ def test_cancelling_a_session_frees_its_place_on_the_server(portrait):
         session.cancel()
         assert list(session.frames()) == []
     assert transport.requests[-1].end and len(transport.requests) == 3
+    assert transport.requests[-1].tensors["discard"].all()
 
 
 def test_leaving_a_live_session_ends_it_on_the_server(server, client, portrait):

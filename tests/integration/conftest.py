@@ -16,7 +16,7 @@ from visavis.serving.server import Ports, Server
 
 pytest.importorskip("pytriton", reason="the server comes with nvidia-pytriton")
 
-FREE = Ports(0, 0, 0)
+FREE = Ports(0, 0, 0, 0)
 CONFIG = tiny()
 
 

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import os
-import signal
 from collections.abc import Iterator
 
 import numpy as np
 import pytest
 from visavis_client import Client, Conversation, Portrait
 
-from tests.integration.conftest import CONFIG, FREE, sound, video
+from benchmarks.provoke import kill, kill_process_of
+from tests.integration.conftest import FREE, sound, video
 from visavis.serving.server import Server
-from visavis.serving.watchdog import ServedModels
 
 FRAMES = 150
 
@@ -48,13 +46,6 @@ def pictures(
                 then()
     assert list(found) == list(range(FRAMES))
     return np.stack(list(found.values()))
-
-
-def kill(server: Server) -> None:
-    """Without a word of farewell."""
-    assert server.process is not None
-    os.killpg(server.process.pid, signal.SIGKILL)
-    server.stop()  # what it left in /dev/shm
 
 
 def test_another_server_takes_over_from_one_that_is_killed(server, doomed, face, conversation):
@@ -95,11 +86,3 @@ def test_a_model_whose_process_is_killed_is_healed_and_sessions_go_on(
     found = pictures(client, face, conversation, lambda: kill_process_of(server, model))
     assert (found == expected).all()
     assert server.healed[model] == healed + 1
-
-
-def kill_process_of(server: Server, model: str) -> None:
-    assert server.process is not None
-    models = ServedModels(server.grpc_url, server.repository, CONFIG, server.process.pid)
-    (process,) = [process for name, process in models.stubs() if name == model]
-    models.close()
-    process.kill()

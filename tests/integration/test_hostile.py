@@ -6,36 +6,52 @@ from concurrent.futures import ThreadPoolExecutor
 
 import grpc
 import pytest
-from tritonclient.grpc import service_pb2_grpc
-from visavis_client import Client, Portrait, ServerUnavailable, _wire
+from visavis_client import Client, Portrait, ServerUnavailable
 from visavis_client._wire import Request, pb
 
+from benchmarks import provoke
 from tests.integration.conftest import sound
-from tests.integration.stream import Stream, new_id
+from tests.integration.stream import WAIT_S, Stream, new_id
 
 STREAMS = 200
 
 
 @pytest.fixture
 def stub(server):
-    with grpc.insecure_channel(server.grpc_url) as channel:
-        yield service_pb2_grpc.GRPCInferenceServiceStub(channel)
+    with provoke.stub(server.grpc_url) as service:
+        yield service
 
 
-def ask_raw(stub, message):
-    """What one message on a stream of its own is answered."""
-    return next(iter(stub.ModelStreamInfer(iter([message]), timeout=20)))
+@pytest.fixture
+def face(portrait) -> Portrait:
+    return Portrait(portrait["portrait"], portrait["region_centers"])
+
+
+def converses(server, portrait) -> bool:
+    with Stream(server.grpc_url) as stream:
+        answer = stream.ask(new_id(), start=True, end=True, avatar_audio=sound(5, 0), **portrait)
+    return answer.error is None and len(answer.frames) == 5
 
 
 @pytest.mark.parametrize("shape", [[2**40], [-1], [2**62, 4], [], [0, 0, 0, 0, 0, 0, 0, 0]])
 def test_impossible_shapes_are_refused_and_the_server_lives(server, stub, portrait, shape):
-    message = _wire.encode(Request("0", new_id(), start=True))
-    message.inputs.add(name="avatar_audio", datatype="FP32", shape=shape)
-    message.raw_input_contents.append(bytes(16))
-    assert ask_raw(stub, message).error_message
-    with Stream(server.grpc_url) as stream:
-        answer = stream.ask(new_id(), start=True, end=True, avatar_audio=sound(5, 0), **portrait)
-    assert answer.error is None and len(answer.frames) == 5
+    assert provoke.ask_raw(stub, provoke.claiming(shape))
+    assert converses(server, portrait)
+
+
+def test_whatever_is_wrong_with_a_start_is_told(server, stub, portrait, face):
+    for what, make in provoke.malformed(face).items():
+        assert provoke.ask_raw(stub, make()), what
+    assert converses(server, portrait)
+
+
+def test_starts_that_nobody_ends_take_no_place_from_others(server, portrait):
+    with provoke.Talker(server.grpc_url) as talker:
+        for _ in range(1100):  # more than Triton once kept in mind
+            talker.stream.send(Request(new_id(), new_id(), start=True))
+        refused = [talker.arrived.get(timeout=WAIT_S).error for _ in range(1100)]
+    assert None not in refused
+    assert converses(server, portrait)
 
 
 def test_a_batch_that_overflows_does_not_reach_a_neighbour(server, stub, portrait):
@@ -49,13 +65,10 @@ def test_a_batch_that_overflows_does_not_reach_a_neighbour(server, stub, portrai
         grpc.StatusCode.INVALID_ARGUMENT,
         grpc.StatusCode.INTERNAL,
     )
-    with Stream(server.grpc_url) as stream:
-        answer = stream.ask(new_id(), start=True, end=True, avatar_audio=sound(5, 0), **portrait)
-    assert answer.error is None and len(answer.frames) == 5
+    assert converses(server, portrait)
 
 
-def test_a_rush_of_streams_is_served_or_told_that_there_is_no_place(server, portrait):
-    face = Portrait(portrait["portrait"], portrait["region_centers"])
+def test_a_rush_of_streams_is_served_or_told_that_there_is_no_place(server, face):
     voice = sound(20, 0)
 
     def converse(client: Client) -> int | None:

@@ -10,8 +10,8 @@ import grpc
 import pytest
 from visavis_client import Client, Portrait, ServerUnavailable
 
+from benchmarks.provoke import kill_process_of
 from tests.integration.conftest import CONFIG, FREE, sound
-from tests.integration.test_faults import kill_process_of
 from visavis.serving.server import Server, Tls
 
 pytestmark = pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl makes them")

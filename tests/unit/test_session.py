@@ -14,8 +14,15 @@ from tests.sizes import tiny
 from visavis import session
 from visavis.config import SAMPLES_PER_FRAME
 from visavis.contract import contracts
-from visavis.messages import Options, SessionError, check_portrait, parse_options, parse_transcript
-from visavis.session import MAX_PENDING_FRAMES, block_noise
+from visavis.messages import (
+    MAX_PENDING_FRAMES,
+    Options,
+    SessionError,
+    check_portrait,
+    parse_options,
+    parse_transcript,
+)
+from visavis.session import block_noise
 from visavis.snapshot import MAGIC, from_bytes, to_bytes
 
 CONFIG = tiny()

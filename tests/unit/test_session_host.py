@@ -358,6 +358,22 @@ def test_a_silent_session_is_forgotten(make_host):
     assert isinstance(error, SessionNotFound)
 
 
+def test_a_silent_session_gives_its_place_to_one_that_finds_none(make_host):
+    now_s = 0.0
+    host = make_host(max_sessions=2, yield_after_s=10.0, clock=lambda: now_s)
+    ask(host, "a", start=True, **portrait())
+    now_s = 1.0
+    ask(host, "b", start=True, **portrait())
+    now_s = 10.0
+    (error,) = ask(host, "c", start=True, **portrait()).errors
+    assert isinstance(error, ServerFull)
+    now_s = 10.5
+    assert not ask(host, "c", start=True, **portrait()).errors
+    assert list(host.slots) == ["b", "c"]  # the one that was silent for longest had to go
+    now_s = 200.0
+    assert not ask(host, "b", avatar_audio=audio(1)).errors  # who hinders nobody stays
+
+
 def test_a_cancelled_request_stops_at_the_next_block_and_the_session_goes_on(make_host):
     host = make_host()
     ask(host, start=True, **portrait())
@@ -365,6 +381,16 @@ def test_a_cancelled_request_stops_at_the_next_block_and_the_session_goes_on(mak
     assert len(stopped.frames) == 10
     rest = ask(host, end=True)
     assert stopped.frames + rest.frames == whole(host).frames
+
+
+def test_who_leaves_in_mid_speech_leaves_no_work_behind(make_host):
+    host = make_host()
+    ask(host, start=True, **portrait(), avatar_audio=audio(), reply=Reply(cancel_after=2))
+    (error,) = ask(host, discard=np.array([True])).errors
+    assert isinstance(error, SessionError) and "with the end" in str(error)
+    left = ask(host, end=True, discard=np.array([True]))
+    assert not left.errors and not left.sent
+    assert host.slots == {}
 
 
 def test_a_snapshot_goes_on_elsewhere(make_host):

@@ -8,7 +8,14 @@ from tritonclient.utils import InferenceServerException
 
 from tests.sizes import tiny
 from visavis.contract import contracts
-from visavis.serving.watchdog import ASK_EVERY_S, LOOK_EVERY_S, QUIET_S, Watchdog, canary
+from visavis.serving.watchdog import (
+    ASK_EVERY_S,
+    LOOK_EVERY_S,
+    QUIET_S,
+    ServerGone,
+    Watchdog,
+    canary,
+)
 
 
 @dataclass
@@ -45,15 +52,15 @@ def models():
 @pytest.fixture
 def look(models):
     """Look for some seconds."""
-    now_s, healed = [0.0], []
-    dog = Watchdog(models, healed=healed.append, clock=lambda: now_s[0])
+    now_s = [0.0]
+    dog = Watchdog(models, clock=lambda: now_s[0])
 
     def go_on(seconds=LOOK_EVERY_S, each=lambda: None):
         for _ in range(round(seconds / LOOK_EVERY_S)):
             each()
             dog.look()
             now_s[0] += LOOK_EVERY_S
-        return healed
+        return list(dog.counts.reloads.elements())
 
     return go_on
 
@@ -124,6 +131,37 @@ def test_a_server_that_does_not_answer_is_looked_at_again(models):
     models.answered = answered
     Watchdog(models).run(stop)
     assert len(looks) == 3
+
+
+def test_a_server_that_was_replaced_has_other_processes(models):
+    """What the one before had is not missed; what the new one has is."""
+    stop, steps = threading.Event(), []
+
+    def processes():
+        steps.append(1)
+        if len(steps) == 2:
+            raise ServerGone("killed")
+        if len(steps) == 3:
+            models.alive = {"sampler": 1}  # it began with one process of the decoder less
+        if len(steps) == 5:
+            stop.set()
+        return models.alive
+
+    models.processes = processes
+    Watchdog(models).run(stop)
+    assert models.reloaded == []
+
+
+def test_canaries_and_their_failures_are_counted(models):
+    now_s = [0.0]
+    dog = Watchdog(models, clock=lambda: now_s[0])
+    models.hanging = {"decoder"}
+    for _ in range(round((QUIET_S + 1) / LOOK_EVERY_S)):
+        dog.look()
+        now_s[0] += LOOK_EVERY_S
+    assert dog.counts.canaries == {"sampler": 1, "decoder": 1, "in_c++": 1}
+    assert {m: n for m, n in dog.counts.failed_canaries.items() if n} == {"decoder": 1}
+    assert dog.counts.looked_s > 0
 
 
 @pytest.mark.parametrize("name", ["sdcm_denoiser", "vae_decoder", "sdcm_sampler"])

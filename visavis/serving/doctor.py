@@ -34,6 +34,7 @@ from visavis.serving.server import (
 PACKAGES = (
     "nvidia-pytriton",
     "onnxruntime",
+    "prometheus-client",
     "psutil",
     "python-json-logger",
     "safetensors",
@@ -71,7 +72,7 @@ def checks(
         _asked("Python stub", "executable", lambda: _check_executable(stub())),
         _shared_memory(),
         *models(Path(repository), config_name),
-        _asked("ports", "free", lambda: free_ports(host, ports or Ports())),
+        _asked("ports", "free", lambda: free_ports(host, ports or Ports(watchdog=8003))),
     ]
 
 

@@ -9,6 +9,8 @@ visavis_answer_seconds            histogram  from a message's arrival to its fir
                                              waiting in line included
 visavis_missed_deadlines_total    counter    answers that took longer than their block lasts
 
+The watchdog's are elsewhere, as it is no part of Triton: `visavis.serving.watchdog_metrics`.
+
 How many blocks share a batch, Triton counts itself: nv_inference_count over
 nv_inference_exec_count of a model.
 """

@@ -30,16 +30,18 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from visavis import config as configs
 from visavis.config import EchoConfig
-from visavis.serving import logs, tracing
+from visavis.serving import logs, tracing, watchdog_metrics
 from visavis.serving.model_config import config_names
 from visavis.serving.tracing import Traces
-from visavis.serving.watchdog import ServedModels, Watchdog
+from visavis.serving.watch import Trust
+from visavis.serving.watchdog import Counts, ServedModels, Watchdog, living
 
 LOG = logging.getLogger(__name__)
 
@@ -61,11 +63,15 @@ class LaunchError(RuntimeError):
 
 @dataclass(frozen=True)
 class Ports:
-    """TCP ports on the server's address; 0 takes a free one."""
+    """TCP ports on the server's address; 0 takes a free one.
+
+    `watchdog` is for the watchdog's own metrics, which are not Triton's; None is nowhere.
+    """
 
     grpc: int = 8001
     http: int = 8000
     metrics: int = 8002
+    watchdog: int | None = None
 
 
 @dataclass(frozen=True)
@@ -94,13 +100,7 @@ class Tls:
 
     def own_client(self) -> dict[str, object]:
         """Arguments of a `tritonclient` that trusts this very server."""
-        return {
-            "ssl": True,
-            "root_certificates": str(self.certificate),
-            "private_key": str(self.key),
-            "certificate_chain": str(self.certificate),
-            "channel_args": [("grpc.ssl_target_name_override", self.name)],
-        }
+        return Trust(self.certificate, self.key, name=self.name).channel()
 
 
 class Server:
@@ -165,7 +165,7 @@ class Server:
         self.work: Path | None = None
         self.log = Path(log) if log else None
         self.process: subprocess.Popen | None = None
-        self.healed: Counter[str] = Counter()  # how often each model was loaded anew
+        self.watched_over = Counts()  # what the watchdog has done
         self.watch = ExitStack()
 
     @property
@@ -187,6 +187,16 @@ class Server:
     def metrics_url(self) -> str:
         """Address of the Prometheus metrics."""
         return f"http://{self.plain_host}:{self.ports.metrics}/metrics"
+
+    @property
+    def watchdog_metrics_url(self) -> str:
+        """Address of the watchdog's metrics, if they are anywhere."""
+        return f"http://{self.plain_host}:{self.ports.watchdog}/metrics"
+
+    @property
+    def healed(self) -> Counter[str]:
+        """How often each model was loaded anew."""
+        return self.watched_over.reloads
 
     @property
     def plain_host(self) -> str:
@@ -335,18 +345,24 @@ class Server:
         config = configs.load(EchoConfig, self.repository / "config.json")
         models = ServedModels(
             self.grpc_url,
-            self.repository,
             config,
-            self.process.pid,
+            partial(living, self.process.pid),
             self.admin_headers,
             {} if self.tls is None else self.tls.own_client(),
         )
         stop = threading.Event()
-        dog = Watchdog(models, healed=lambda model: self.healed.update([model]))
+        dog = Watchdog(models)
+        dog.counts = self.watched_over  # which a server that is started again goes on with
         dog.learn()
         models.ask("echo_session")  # which then knows how many it can hold before anyone comes
         thread = threading.Thread(target=dog.run, args=[stop], name="watchdog", daemon=True)
         thread.start()
+        if self.ports.watchdog is not None:
+            self.watch.enter_context(
+                watchdog_metrics.served(
+                    dog.counts, models.contracts, self.plain_host, self.ports.watchdog
+                )
+            )
         self.watch.callback(models.close)
         self.watch.callback(thread.join)
         self.watch.callback(stop.set)
@@ -475,6 +491,7 @@ def free_ports(host: str, ports: Ports) -> Ports:
         found = {
             name: _bound(held.enter_context(socket.socket()), host, name, port)
             for name, port in vars(ports).items()
+            if port is not None
         }
     return Ports(**found)
 

@@ -2,7 +2,9 @@
 
 Requests of one session run one after the other, those of different sessions side by side. Triton
 neither tells a model that it dropped a sequence nor bounds how many run, so expiry and admission
-are kept here. `visavis.session` moves the states; this file knows nothing of Triton.
+are kept here. Nor does it tell that a client has vanished between two messages: a silent session
+keeps its place for as long as nobody else needs it. `visavis.session` moves the states; this file
+knows nothing of Triton.
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ from visavis.config import FRAME_RATE_HZ, EchoConfig
 from visavis.contract import contracts
 from visavis.messages import (
     SessionError,
+    check_pending,
     check_portrait,
     check_tensor,
     parse_options,
@@ -37,7 +40,7 @@ from visavis.serving.errors import ServerFull, SessionNotFound
 from visavis.serving.pictures import PictureEncoder, encoder_of
 from visavis.serving.session_log import Record, known_as
 from visavis.session import Frames, SessionState
-from visavis.snapshot import from_bytes, to_bytes
+from visavis.snapshot import SIGNALS, from_bytes, to_bytes
 
 LOG = logging.getLogger(__name__)
 
@@ -119,6 +122,8 @@ class SessionHost:
         max_sessions: how many may be open; one more is refused with UNAVAILABLE. None measures, at
             the first conversation's beginning, what the machine bears.
         idle_s: a session that is silent for longer is forgotten.
+        yield_after_s: and after so long already if another finds no place. A live one is not silent
+            for a second, and a client that was only slow resumes from its snapshot.
         watcher: is told the number of sessions, of those refused, and how long blocks and answers
             take.
         clock: seconds, monotonic.
@@ -132,6 +137,7 @@ class SessionHost:
         *,
         max_sessions: int | None = 64,
         idle_s: float = 300.0,
+        yield_after_s: float = 10.0,
         watcher: Watcher | None = None,
         clock: Callable[[], float] = time.monotonic,
     ):
@@ -142,6 +148,7 @@ class SessionHost:
         self.admission = Admission(block_s, max_sessions, clock)
         self.measuring = asyncio.Lock()
         self.idle_s = idle_s
+        self.yield_after_s = yield_after_s
         self.watcher = watcher
         self.clock = clock
         self.slots: dict[str, Slot] = {}
@@ -181,12 +188,7 @@ class SessionHost:
     # Places
 
     def _slot(self, message: Message) -> Slot:
-        now_s = self.clock()
-        for session_id, slot in list(self.slots.items()):
-            if not slot.users and now_s - slot.last_used_s > self.idle_s:
-                del self.slots[session_id]
-                session_log.ended(session_id, slot.record, now_s, expired=True)
-                self._count()
+        self._forget(self._silent(self.idle_s))
         if message.start:
             return self.slots.setdefault(message.session_id, Slot())
         if message.session_id not in self.slots:
@@ -199,6 +201,8 @@ class SessionHost:
             raise self._not_found(message)  # it began, and was refused
         await self._measured()
         resumed = "snapshot" in message.tensors
+        if self.admission.refusal(self.open_sessions, resumed=resumed) is not None:
+            self._forget(self._silent(self.yield_after_s)[:1])
         refusal = self.admission.refusal(self.open_sessions, resumed=resumed)
         if refusal is not None:
             raise ServerFull(
@@ -230,6 +234,23 @@ class SessionHost:
         """How many have a place."""
         return sum(slot.admitted for slot in self.slots.values())
 
+    def _silent(self, seconds: float) -> list[str]:
+        """The sessions that nothing came of for longer, the most silent one first."""
+        now_s = self.clock()
+        silent = {
+            session_id: now_s - slot.last_used_s
+            for session_id, slot in self.slots.items()
+            if not slot.users
+        }
+        found = [session_id for session_id, silent_s in silent.items() if silent_s > seconds]
+        return sorted(found, key=lambda session_id: -silent[session_id])
+
+    def _forget(self, session_ids: Sequence[str]) -> None:
+        for session_id in session_ids:
+            slot = self.slots.pop(session_id)
+            session_log.ended(session_id, slot.record, self.clock(), expired=True)
+            self._count()
+
     def _leave(self, slot: Slot, message: Message) -> None:
         slot.users -= 1
         slot.last_used_s = self.clock()
@@ -245,6 +266,8 @@ class SessionHost:
 
     def _answer(self, slot: Slot, message: Message, reply: Reply, arrived_s: float) -> None:
         try:
+            if _says(message, "discard"):
+                return _only_at_the_end(message)
             slot.state = self._received(slot, message)
             if message.start:
                 self._begin(slot, message)
@@ -257,7 +280,7 @@ class SessionHost:
                 if not answered:
                     answered = True
                     self._answered(slot.record, begun_s - arrived_s)
-            if _wants_snapshot(message):
+            if _says(message, "want_snapshot"):
                 reply.send({"snapshot": np.frombuffer(to_bytes(slot.state), np.uint8)})
         finally:
             if reply.is_cancelled():
@@ -303,8 +326,10 @@ class SessionHost:
         """The session's state with what the message brings; raises before anything changes."""
         tensors = message.tensors
         for name, array in tensors.items():
+            if name in SIGNALS:
+                check_pending(name, array)
             check_tensor(session_inputs(self.config)[name], array)
-        if message.end and _wants_snapshot(message):
+        if message.end and _says(message, "want_snapshot"):
             raise SessionError(
                 "want_snapshot: got it with the conversation's end, expected it before, as "
                 "nothing is left to continue then; ask earlier"
@@ -383,8 +408,17 @@ def silent_block(config: EchoConfig) -> dict[str, np.ndarray]:
     return inputs
 
 
-def _wants_snapshot(message: Message) -> bool:
-    return "want_snapshot" in message.tensors and bool(message.tensors["want_snapshot"].all())
+def _says(message: Message, flag: str) -> bool:
+    return flag in message.tensors and bool(message.tensors[flag].all())
+
+
+def _only_at_the_end(message: Message) -> None:
+    """Who leaves in mid-speech wants none of the blocks that an end would still bring."""
+    if not message.end:
+        raise SessionError(
+            "discard: got it in mid-conversation, expected it with the end, as it drops all that "
+            "is not made yet; leave it out"
+        )
 
 
 def _text(tensors: Arrays, name: str) -> str:

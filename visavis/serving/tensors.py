@@ -67,8 +67,10 @@ class Reply:
         self.sender.send(response(tensors))
 
     def fail(self, error: Exception) -> None:
-        """The error, as the last response."""
+        """The error, as the last response, unless there was one."""
         tracing.failed(error)
+        if self.closed:
+            return
         self.closed = True
         self.sender.send(response(error), flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
 

@@ -7,6 +7,8 @@ processes are looked at several times a second, which costs nothing. A process t
 still hang: a model that has done nothing for a while is asked something small (a canary), seldom,
 as on a machine of two cores every network's turn is felt. Unloading and loading mends both; those
 sessions whose blocks were under way are resumed by their clients.
+
+`Server` has one for its own server; `visavis.serving.watch` is for one that somebody else started.
 """
 
 from __future__ import annotations
@@ -43,8 +45,13 @@ ANSWER_WITHIN_S = 3.0
 STUB = "triton_python_backend_stub"
 
 
+class ServerGone(RuntimeError):
+    """The server's process has ended, and there is no other in its place."""
+
+
 class Models(Protocol):
-    """What is watched."""
+    """What is watched. A server that does not answer is an `InferenceServerException`, one whose
+    process has ended `ServerGone`."""
 
     def processes(self) -> Mapping[str, int]:
         """How many live processes each model has, of those that have processes of their own."""
@@ -73,35 +80,43 @@ class Watch:
     asked_s: float = field(default=-ASK_EVERY_S)
 
 
+@dataclass
+class Counts:
+    """What a watchdog has done, by model. `looked_s`: the time of its last look, since 1970."""
+
+    reloads: Counter[str] = field(default_factory=Counter)
+    canaries: Counter[str] = field(default_factory=Counter)
+    failed_canaries: Counter[str] = field(default_factory=Counter)
+    looked_s: float = 0.0
+
+
 class Watchdog:
-    """Looks at models again and again.
+    """Looks at models again and again, and counts what it does."""
 
-    healed: is told the name of each model that was loaded anew.
-    """
-
-    def __init__(
-        self,
-        models: Models,
-        *,
-        healed: Callable[[str], object] = lambda model: None,
-        clock: Callable[[], float] = time.monotonic,
-    ):
+    def __init__(self, models: Models, *, clock: Callable[[], float] = time.monotonic):
         self.models = models
-        self.healed = healed
         self.clock = clock
+        self.counts = Counts()
         self.watches: dict[str, Watch] = {}
 
     def run(self, stop: threading.Event) -> None:
         """Look until `stop` is set. A server that does not answer is not this one's business."""
+        answers = True
         while not stop.wait(LOOK_EVERY_S):
             try:
                 self.look()
-            except InferenceServerException as error:
-                LOG.warning("watchdog: %s", error)
+                answers = True
+            except (InferenceServerException, ServerGone) as error:
+                if answers:  # once an outage
+                    LOG.warning("watchdog: %s", error)
+                answers = False
+                if isinstance(error, ServerGone):
+                    self.watches.clear()  # the next one begins with other processes
 
     def learn(self) -> None:
         """Take what lives now for what should."""
         self._dead()
+        self.counts.looked_s = time.time()
 
     def look(self) -> None:
         """Look once, and mend what is broken."""
@@ -110,7 +125,8 @@ class Watchdog:
             self.models.reload(model)
             watch = self.watches[model]
             watch.processes, watch.quiet_since_s = 0, self.clock()
-            self.healed(model)
+            self.counts.reloads[model] += 1
+        self.counts.looked_s = time.time()
 
     def _dead(self) -> list[str]:
         found = self.models.processes()
@@ -128,18 +144,24 @@ class Watchdog:
             quiet_s, unasked_s = now_s - watch.quiet_since_s, now_s - watch.asked_s
             if quiet_s >= QUIET_S and unasked_s >= ASK_EVERY_S:
                 watch.asked_s = now_s
-                return [] if self.models.ask(model) else [model]  # one a look, lest they be felt
+                return [] if self._answers(model) else [model]  # one a look, lest they be felt
         return []
+
+    def _answers(self, model: str) -> bool:
+        answers = self.models.ask(model)
+        self.counts.canaries[model] += 1
+        self.counts.failed_canaries[model] += not answers
+        return answers
 
 
 class ServedModels:
-    """The models of a server on this machine.
+    """The models of a server.
 
     Args:
         url: host:port of gRPC.
-        repository: the model repository.
-        config: its size.
-        process: of `tritonserver`.
+        config: the size that is served.
+        find: gives the process of `tritonserver`, None when there is none now; it is asked again
+            once that has ended. Without it the server is elsewhere, and its processes are not seen.
         headers: that admit to the model repository's protocol, where it is restricted.
         channel: further arguments of `tritonclient.grpc.InferenceServerClient`, such as those of
             TLS.
@@ -148,19 +170,17 @@ class ServedModels:
     def __init__(
         self,
         url: str,
-        repository: Path,
         config: EchoConfig,
-        process: int,
+        find: Callable[[], psutil.Process | None] | None = None,
         headers: dict[str, str] | None = None,
         channel: Mapping[str, Any] = MappingProxyType({}),
     ):
         self.connect = partial(triton.InferenceServerClient, url, **channel)
         self.client = self.connect()
-        self.repository = repository
         self.contracts = {m.name: m for m in contracts(config).values() if m.kind != "ensemble"}
-        self.process = psutil.Process(process)
+        self.find = find
+        self.process: psutil.Process | None = None
         self.headers = headers
-        self.models = {repository / name: name for name in self.contracts}
 
     def close(self) -> None:
         """Close the connection."""
@@ -172,9 +192,16 @@ class ServedModels:
 
     def stubs(self) -> Iterator[tuple[str, psutil.Process]]:
         """Every live stub, and the model that it is of."""
-        for process in self.process.children():
+        for process in [] if self.find is None else _children(self._server(self.find)):
             if model := self._model_of(process):
                 yield model, process
+
+    def _server(self, find: Callable[[], psutil.Process | None]) -> psutil.Process:
+        if self.process is None or not lives(self.process):
+            self.process = find()
+        if self.process is None:
+            raise ServerGone("the server's process has ended; waiting for another")
+        return self.process
 
     def _model_of(self, process: psutil.Process) -> str | None:
         """Whose stub a process is: its arguments begin with its name and the model's file."""
@@ -184,7 +211,8 @@ class ServedModels:
             return None
         if len(command) < 2 or not command[0].endswith(STUB):
             return None
-        return self.models.get(Path(command[1]).parents[1])
+        model = Path(command[1]).parents[1].name
+        return model if model in self.contracts else None
 
     def answered(self) -> Mapping[str, int]:
         """Successes of each model: what is not healthy fails all day."""
@@ -232,6 +260,30 @@ class ServedModels:
         """Unload and load; loading alone does nothing for what Triton holds to be loaded."""
         self.client.unload_model(model, headers=self.headers)
         self.client.load_model(model, headers=self.headers)
+
+
+def lives(process: psutil.Process) -> bool:
+    """Whether a process is there, and no zombie."""
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.Error:
+        return False
+
+
+def living(pid: int) -> psutil.Process | None:
+    """The process, if it lives."""
+    try:
+        process = psutil.Process(pid)
+    except psutil.Error:
+        return None
+    return process if lives(process) else None
+
+
+def _children(process: psutil.Process) -> list[psutil.Process]:
+    try:
+        return process.children()
+    except psutil.Error as error:
+        raise ServerGone(f"the server's process has ended ({error})") from error
 
 
 def canary(contract: ModelContract) -> list[triton.InferInput]:

@@ -35,6 +35,7 @@ class TritonPythonModel:
             affect.load(values["affect"], os.environ.get("OPENAI_API_KEY")),
             max_sessions=limit_of(os.environ.get("VISAVIS_MAX_SESSIONS") or values["max_sessions"]),
             idle_s=float(values["idle_s"]),
+            yield_after_s=float(values["yield_after_s"]),
             watcher=SessionMetrics(args["model_instance_name"]),
         )
 
@@ -42,11 +43,15 @@ class TritonPythonModel:
         await asyncio.gather(*(self.answer(request) for request in requests))
 
     async def answer(self, request):
-        asked = message(request)
-        with tracing.message(
-            "echo_session", tensors.parameters(request), session=known_as(asked.session_id)
-        ):
-            await self.host.serve(asked, tensors.Reply(request))
+        reply = tensors.Reply(request)
+        try:
+            asked = message(request)
+            with tracing.message(
+                "echo_session", tensors.parameters(request), session=known_as(asked.session_id)
+            ):
+                await self.host.serve(asked, reply)
+        except Exception as error:  # else its request would stay open for ever
+            reply.fail(error)
 
     def finalize(self):
         self.host.close()
