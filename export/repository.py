@@ -110,12 +110,24 @@ ENSEMBLES = {
 # Writing
 
 
-def write(directory: str | Path, config: EchoConfig, threads: int = 2) -> Path:
-    """A repository for `config` in `directory`, complete but for the ONNX files.
+@dataclass(frozen=True)
+class Cores:
+    """How the networks use a processor: `threads` of one pass, and how many `instances` of each
+    network there are. Together they should not pass the number of cores.
 
-    `threads` (of one pass of one network) times the networks that run at once should not pass the
-    number of cores.
+    Two threads give one session its frames soonest. As many instances of one thread each serve more
+    sessions, as threads wait for each other in every layer of a small network: then each block goes
+    to the next free instance, and nothing is gathered into batches, which one thread would only
+    take row by row.
     """
+
+    threads: int = 2
+    instances: int = 1
+
+
+def write(directory: str | Path, config: EchoConfig, cores: Cores | None = None) -> Path:
+    """A repository for `config` in `directory`, complete but for the ONNX files; `cores` as suits
+    the size where it is not given."""
     directory = Path(directory)
     for model in contracts(config).values():
         version = directory / model.name / "1"
@@ -123,7 +135,7 @@ def write(directory: str | Path, config: EchoConfig, threads: int = 2) -> Path:
         for variant in (None, *variants(model)):
             path = _config_path(directory / model.name, variant)
             path.parent.mkdir(exist_ok=True)
-            path.write_text(render(model, config, threads, variant))
+            path.write_text(render(model, config, cores, variant))
         source = SOURCE / model.name / "1" / "model.py"
         if model.kind in ("python", "session") and source.parent.resolve() != version.resolve():
             shutil.copyfile(source, version / "model.py")
@@ -138,8 +150,16 @@ def variants(model: ModelContract) -> list[Variant]:
     return [variant for variant in VARIANTS if model.name in variant.models]
 
 
+def cores_of(config: EchoConfig) -> Cores:
+    """How a size uses two cores."""
+    return Cores(threads=1, instances=2) if config.name == "pico" else Cores()
+
+
 def render(
-    model: ModelContract, config: EchoConfig, threads: int = 2, variant: Variant | None = None
+    model: ModelContract,
+    config: EchoConfig,
+    cores: Cores | None = None,
+    variant: Variant | None = None,
 ) -> str:
     """The `config.pbtxt` of one model, or that of one of its variants."""
     batch = {"session": 0, "onnx": MAX_BATCH_SIZE, "python": MAX_BATCH_SIZE}
@@ -156,7 +176,7 @@ def render(
         f"max_batch_size: {max_batch_size}",
         _ports("input", model.inputs),
         _ports("output", model.outputs),
-        *_scheduling(model, config, threads),
+        *_scheduling(model, config, cores or cores_of(config)),
     ]
     if variant and variant.accelerator:
         parts.append(
@@ -167,12 +187,13 @@ def render(
     return "\n".join(parts) + "\n"
 
 
-def _scheduling(model: ModelContract, config: EchoConfig, threads: int) -> Iterator[str]:
+def _scheduling(model: ModelContract, config: EchoConfig, cores: Cores) -> Iterator[str]:
     if model.kind == "ensemble":
         yield _steps(model.name, config)
         return
     kind = "KIND_AUTO" if model.kind == "onnx" else "KIND_CPU"
-    yield f"instance_group [ {{ count: 1 kind: {kind} }} ]"
+    instances = 1 if model.kind == "session" else cores.instances
+    yield f"instance_group [ {{ count: {instances} kind: {kind} }} ]"
     if model.kind == "session":
         yield "model_transaction_policy { decoupled: true }"
         yield (
@@ -188,9 +209,10 @@ def _scheduling(model: ModelContract, config: EchoConfig, threads: int) -> Itera
         yield "# Psi: reader, lexicon, transformers:PATH or openai:MODEL@BASE_URL"
         yield _parameter("affect", "reader")
         return
-    yield "dynamic_batching { }"
+    if instances == 1:
+        yield "dynamic_batching { }"
     if model.kind == "onnx":
-        yield _parameter("intra_op_thread_count", threads)
+        yield _parameter("intra_op_thread_count", cores.threads)
         yield "# Read only by this project's own backend; see visavis/serving/network.py"
         yield _parameter("rows_per_pass", 1)
     else:
@@ -314,13 +336,14 @@ def _described(port: onnx.ValueInfoProto) -> tuple[str, tuple[int, ...]]:
 def main(
     directory: Annotated[Path, typer.Argument(help="The model repository.")] = SOURCE,
     size: Annotated[str, typer.Option(help=f"One of {', '.join(SIZES)}; default: as it is.")] = "",
-    threads: Annotated[int, typer.Option(help="Threads of one pass of one network.")] = 2,
+    threads: Annotated[int, typer.Option(help="Of one pass of one network; 0: the size's.")] = 0,
+    instances: Annotated[int, typer.Option(help="Of each network, with --threads.")] = 1,
     only_check: Annotated[bool, typer.Option("--check", help="Change nothing.")] = False,
 ) -> None:
     """Write (or check) a model repository."""
     if not only_check:
         config = SIZES[size]() if size else configs.load(EchoConfig, directory / CONFIG_FILE)
-        write(directory, config, threads)
+        write(directory, config, Cores(threads, instances) if threads else None)
     problems = check(directory)
     print("\n".join(problems) or f"{directory}: every model is as the contract says")
     raise typer.Exit(bool(problems))

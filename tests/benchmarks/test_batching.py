@@ -5,7 +5,7 @@ from visavis_client import Portrait
 
 from benchmarks.batching import DENOISER, SAMPLER, WAYS, Sample, measured, served, summary, written
 from benchmarks.live import Talk
-from export.repository import write
+from export.repository import Cores, write
 from tests.fakes.networks import write_networks
 from tests.integration.conftest import CONFIG, portrait, sound, video  # noqa: F401
 
@@ -13,7 +13,7 @@ from tests.integration.conftest import CONFIG, portrait, sound, video  # noqa: F
 @pytest.fixture(scope="module")
 def repository(tmp_path_factory):
     folder = tmp_path_factory.mktemp("batching")
-    write(folder / "all", CONFIG, threads=1)
+    write(folder / "all", CONFIG, Cores(threads=1))
     write_networks(folder / "all", CONFIG)
     return folder
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from export.repository import write
+from export.repository import Cores, write
 from tests.fakes.networks import write_networks
 from tests.sizes import tiny
 from visavis.serving.server import Ports, Server
@@ -30,7 +30,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A complete model repository."""
     folder = tmp_path_factory.mktemp("repository")
-    write(folder, CONFIG, threads=1)
+    write(folder, CONFIG, Cores(threads=1))
     write_networks(folder, CONFIG)
     return folder
 
@@ -50,7 +50,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from export.onnx import export_network
 
     folder = tmp_path_factory.mktemp("exported")
-    write(folder, CONFIG, threads=1)
+    write(folder, CONFIG, Cores(threads=1))
     for name, network in random_networks(CONFIG).items():
         export_network(name, network, CONFIG, folder / name / "1")
     return folder
