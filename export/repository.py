@@ -88,16 +88,7 @@ VARIANTS = (
 ENSEMBLES = {
     "enroll": (Step("vae_encoder", {"images": "portrait"}), Step("reference_encoder")),
     "echo": (
-        Step(
-            "audio_encoder",
-            {"waveform": "avatar_waveform"},
-            {"audio_features": "avatar_audio_features"},
-        ),
-        Step(
-            "audio_encoder",
-            {"waveform": "user_waveform"},
-            {"audio_features": "user_audio_features"},
-        ),
+        Step("audio_encoder"),
         Step("vae_encoder", {"images": "user_video"}, {"image_latents": "user_latents"}),
         Step("lcu_encoder"),
         Step("motion_prior"),

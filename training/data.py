@@ -173,7 +173,8 @@ def audio_windows(
 def block_features(encoder: AudioEncoder, windows: Iterator[np.ndarray]) -> np.ndarray:
     """(blocks, A, D) float16 features of waveform windows."""
     batch = torch.from_numpy(np.stack(list(windows)))
-    return torch.cat([encoder(part) for part in batch.split(32)]).numpy().astype(np.float16)
+    features = torch.cat([encoder.features(part) for part in batch.split(32)])
+    return features.numpy().astype(np.float16)
 
 
 def cache_conversation(

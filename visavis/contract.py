@@ -134,8 +134,11 @@ def contracts(config: EchoConfig) -> dict[str, ModelContract]:
         ModelContract(
             "audio_encoder",
             "onnx",
-            (TensorSpec("waveform", "FP32", (audio.window_samples,)),),
-            (TensorSpec("audio_features", "FP32", features),),
+            (
+                TensorSpec("avatar_waveform", "FP32", (audio.window_samples,)),
+                TensorSpec("user_waveform", "FP32", (audio.window_samples,)),
+            ),
+            (avatar_audio_features, TensorSpec("user_audio_features", "FP32", features)),
         ),
         ModelContract(
             "vae_encoder",

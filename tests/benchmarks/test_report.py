@@ -27,6 +27,6 @@ def test_every_result_has_its_section_and_plots(tmp_path):
 
 def test_the_kept_results_are_records():
     kept = {path.stem: json.loads(path.read_text()) for path in RESULTS.glob("*.json")}
-    assert {"latency", "fidelity_nano", "drift_nano"} <= set(kept)
+    assert {"latency_nano", "fidelity_nano", "drift_nano"} <= set(kept)
     for name, result in kept.items():
         assert set(result) == {"benchmark", "environment", "settings", "summary", "raw"}, name

@@ -19,7 +19,6 @@ from tests.integration.collector import Collector
 SENDER = {"traceparent": f"00-{'ab' * 16}-{'cd' * 8}-01"}
 BLOCK = [
     "audio_encoder",
-    "audio_encoder",
     "lcu_encoder",
     "motion_prior",
     "sdcm_sampler",

@@ -62,8 +62,10 @@ class LogMel(nn.Module):
 
 
 class AudioEncoder(nn.Module):
-    """The served encoder: `waveform` (B, S) float32 -> `audio_features` (B, A, D) float32.
+    """The served encoder: `avatar_waveform` and `user_waveform`, (B, S) float32 each, ->
+    `avatar_audio_features` and `user_audio_features`, (B, A, D) float32 each.
 
+    Both voices go through at once, as half of the time of a pass is for reading the weights.
     Features are those of the window's last A frames; two 50 Hz positions make one 25 Hz frame.
     """
 
@@ -83,7 +85,13 @@ class AudioEncoder(nn.Module):
         )
         self.encoder.requires_grad_(False).eval()
 
-    def forward(self, waveform: Tensor) -> Tensor:
+    def forward(self, avatar_waveform: Tensor, user_waveform: Tensor) -> tuple[Tensor, Tensor]:
+        both = torch.stack([avatar_waveform, user_waveform]).flatten(0, 1)
+        avatar, user = self.features(both).unflatten(0, (2, -1)).unbind(0)
+        return avatar, user
+
+    def features(self, waveform: Tensor) -> Tensor:
+        """(B, A, D) of waveforms (B, S)."""
         hidden = self.encoder(self.log_mel(waveform), output_hidden_states=True).hidden_states
         tapped = torch.cat([hidden[layer] for layer in self.config.tapped_layers], dim=-1)
         frames = tapped.unflatten(1, (-1, 2)).flatten(2)  # (B, P/2, 2·D)
