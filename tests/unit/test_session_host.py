@@ -317,6 +317,15 @@ def test_what_follows_a_beginning_waits_for_its_place(make_host):
     assert not first.errors and not second.errors and len(second.frames) == 30
 
 
+def test_a_beginning_in_error_is_told_so_by_a_full_server_and_moves_nobody_out(make_host):
+    now_s = 0.0
+    host = make_host(max_sessions=1, yield_after_s=10.0, clock=lambda: now_s)
+    ask(host, "a", start=True, **portrait())
+    now_s = 11.0
+    (error,) = ask(host, "b", start=True, options=text({"canary": True})).errors
+    assert isinstance(error, SessionError) and list(host.slots) == ["a"]
+
+
 def test_what_follows_a_refused_beginning_is_refused(make_host):
     host = make_host(max_sessions=1)
     ask(host, "a", start=True, **portrait())

@@ -200,6 +200,7 @@ class SessionHost:
         if not message.start:
             raise self._not_found(message)  # it began, and was refused
         await self._measured()
+        parse_options(_text(message.tensors, "options"), self.config)  # who errs moves nobody out
         resumed = "snapshot" in message.tensors
         if self.admission.refusal(self.open_sessions, resumed=resumed) is not None:
             self._forget(self._silent(self.yield_after_s)[:1])
