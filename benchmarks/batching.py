@@ -25,9 +25,8 @@ import shutil
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated
@@ -39,12 +38,11 @@ from rich.progress import track
 from rich.table import Table
 from visavis_client import Client
 
+from benchmarks import REPOSITORY, RESULTS
 from benchmarks.live import Talk, example
+from benchmarks.unwatched import served
 from visavis import record
-from visavis.serving.server import Ports, Server
 
-REPOSITORY = Path(__file__).parents[1] / "model_repository"
-RESULTS = Path(__file__).parent / "results"
 SIDE_BY_SIDE = "instance_group [ { count: 8 kind: KIND_CPU } ]"
 SAMPLER, DENOISER = "sdcm_sampler", "sdcm_denoiser"
 
@@ -134,16 +132,6 @@ def measured(
     return Sample(way, sessions, num_steps, speed, did.rows / did.executions)
 
 
-@contextmanager
-def served(repository: Path, most: int) -> Iterator[Client]:
-    """A client of a server of its own, without its watchdog, whose canaries would count."""
-    with (
-        Server(repository, ports=Ports(0, 0, 0), max_sessions=most, watched=False) as server,
-        Client(server.grpc_url) as client,
-    ):
-        yield client
-
-
 def summary(samples: list[Sample]) -> list[dict[str, object]]:
     """The medians of each way, number of sessions and number of steps."""
     rows = []
@@ -186,7 +174,7 @@ def main(
     with tempfile.TemporaryDirectory() as folder:
         ways = {way: written(repository, way, rows_per_pass, Path(folder)) for way in WAYS}
         for _, way in track(list(itertools.product(range(rounds), ways)), description="measuring"):
-            with served(ways[way], max(counts)) as client:
+            with served(ways[way], max_sessions=max(counts)) as (_, client):
                 talk = example(client.server)
                 converse(client, talk, seconds, 1)
                 samples += [measured(client, way, talk, *place, seconds) for place in places]

@@ -28,6 +28,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks import REPOSITORY, RESULTS
 from visavis import config as configs
 from visavis import record
 from visavis.config import EchoConfig
@@ -37,8 +38,6 @@ matplotlib.use("Agg")
 
 import matplotlib.pyplot as plt  # after its backend is chosen
 
-REPOSITORY = Path(__file__).parents[1] / "model_repository"
-RESULTS = Path(__file__).parent / "results"
 LOCUSTFILE = Path(__file__).parent / "locustfile.py"
 PERCENTILES = (50, 95, 99)
 

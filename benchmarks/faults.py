@@ -30,7 +30,7 @@ from rich.console import Console
 from rich.table import Table
 from visavis_client import Client, Request, ServerUnavailable, VisavisError, _wire
 
-from benchmarks import provoke
+from benchmarks import REPOSITORY, RESULTS, provoke
 from benchmarks.fault import Fault, row
 from benchmarks.footprint import Footprint, footprint
 from benchmarks.live import Talk, example
@@ -42,8 +42,6 @@ from visavis.config import FRAME_RATE_HZ, SAMPLES_PER_FRAME, EchoConfig
 from visavis.contract import contracts
 from visavis.serving.server import Ports, Server
 
-REPOSITORY = Path(__file__).parents[1] / "model_repository"
-RESULTS = Path(__file__).parent / "results"
 FREE = Ports(0, 0, 0)
 AT_FRAME = 60  # when a session is interrupted
 HEALED_S = 30.0  # a model that is not back by then never will be

@@ -29,27 +29,22 @@ from rich.console import Console
 from rich.table import Table
 from visavis_client import Client
 
+from benchmarks import REPOSITORY, RESULTS
 from benchmarks.live import Talk, example, latencies
 from visavis import config as configs
 from visavis import record
 from visavis.config import FRAME_RATE_HZ, EchoConfig
 from visavis.contract import ModelContract, TensorSpec, contracts
+from visavis.serving.model_config import config_path, read
 from visavis.serving.network import Network
 from visavis.serving.server import Ports, Server
 
-REPOSITORY = Path(__file__).parents[1] / "model_repository"
-RESULTS = Path(__file__).parent / "results"
 PERCENTILES = (50, 95, 99)
 WARM_UP_RUNS = 2
-# How often each network runs for one block, when sampling without extra guidance.
-PASSES = {
-    "audio_encoder": 1,
-    "vae_encoder": 1,
-    "lcu_encoder": 1,
-    "motion_prior": 1,
-    "vae_decoder": 1,
-}
-NETWORKS = (*PASSES, "sdcm_denoiser")
+NETWORKS = (
+    *("audio_encoder", "vae_encoder", "lcu_encoder", "motion_prior", "vae_decoder"),
+    "sdcm_denoiser",
+)
 
 
 @dataclass
@@ -68,8 +63,9 @@ class Result:
     @property
     def bare_block_s(self) -> float:
         """The sum of the networks' median times over the passes that one block takes."""
-        passes = PASSES | {"sdcm_denoiser": self.num_steps}
-        return sum(n * float(np.median(self.bare_s[name])) for name, n in passes.items())
+        return sum(
+            passes(name, self.num_steps) * float(np.median(self.bare_s[name])) for name in NETWORKS
+        )
 
     def summary(self) -> dict[str, float]:
         """The figures of the README."""
@@ -110,6 +106,19 @@ def live(client: Client, talk: Talk, result: Result) -> None:
     with client.session(portrait=talk.portrait, user_audio=True, user_video=True) as session:
         found = list(latencies(session, chunks, result.block_frames / FRAME_RATE_HZ))
     result.live_block_latency_s += found[1:]  # the first block carries the enrolment
+
+
+def passes(network: str, num_steps: int) -> int:
+    """How often a network runs for one block, when sampling without extra guidance."""
+    return num_steps if network == "sdcm_denoiser" else 1
+
+
+def networks(repository: Path, config_name: str | None = None) -> dict[str, Network]:
+    """Those of one block, in this process, run as a server of `config_name` runs them."""
+    return {
+        name: Network.of(repository / name / "1", read(config_path(repository / name, config_name)))
+        for name in NETWORKS
+    }
 
 
 def bare(networks: Mapping[str, Network], config: EchoConfig, result: Result, runs: int) -> None:
@@ -161,27 +170,24 @@ def main(
     repository: Annotated[Path, typer.Option()] = REPOSITORY,
     out: Annotated[Path, typer.Option(help="A folder.")] = RESULTS,
     runs: int = 5,
-    threads: int = 2,
 ) -> None:
     """Start a server, warm it up, measure, write `latency_SIZE.json` and print a table."""
     config = configs.load(EchoConfig, repository / "config.json")
     result = Result(config.name, config.block_frames, config.sampling.num_steps)
     head = record.environment()
     with Server(repository, ports=Ports(0, 0, 0)) as server, Client(server.grpc_url) as client:
-        networks = {
-            name: Network(repository / name / "1" / "model.onnx", threads) for name in NETWORKS
-        }
+        opened = networks(repository)
         talk = example(client.server)
         stream(client, talk, None)
         for _ in range(runs):
             stream(client, talk, result)
-            bare(networks, config, result, runs=10)
+            bare(opened, config, result, runs=10)
             live(client, talk, result)
         shares(client, talk, result)
     record.write(
         out / f"latency_{config.name}.json",
         "latency",
-        settings={"runs": runs, "threads": threads},
+        settings={"runs": runs},
         summary=result.summary(),
         raw=asdict(result),
         measured_on=head,

@@ -25,13 +25,13 @@ import numpy as np
 import typer
 from visavis_client import Client, FakeTransport, ServerInfo
 
+from benchmarks import REPOSITORY
 from benchmarks.live import Talk, example
 from visavis import config as configs
 from visavis.config import FRAME_RATE_HZ, EchoConfig
 from visavis.contract import ModelContract, contracts
 from visavis.session import block_noise
 
-REPOSITORY = Path(__file__).parents[1] / "model_repository"
 SESSIONS = "echo_session"
 
 Tensors = Mapping[str, np.ndarray]

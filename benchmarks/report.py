@@ -15,6 +15,7 @@ import matplotlib
 import numpy as np
 import typer
 
+from benchmarks import RESULTS
 from benchmarks.fault import row
 from benchmarks.soak_run import changes
 
@@ -22,7 +23,6 @@ matplotlib.use("Agg")
 
 import matplotlib.pyplot as plt  # after its backend is chosen
 
-RESULTS = Path(__file__).parent / "results"
 COMMANDS = {
     "latency": "python -m benchmarks.latency",
     "capacity": "python -m benchmarks.capacity",

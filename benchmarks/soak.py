@@ -38,6 +38,7 @@ from rich.table import Table
 from visavis_client import Client, VisavisError
 from visavis_client.conversation import LOOKAHEAD_FRAMES
 
+from benchmarks import REPOSITORY, RESULTS
 from benchmarks.footprint import MB, footprint
 from benchmarks.live import Talk, example, latencies
 from benchmarks.soak_run import MINUTE_S, Blocks, Run, changes, plot
@@ -47,8 +48,6 @@ from visavis.config import FRAME_RATE_HZ, EchoConfig
 from visavis.serving.server import Ports, Server
 from visavis.serving.watch import listener
 
-REPOSITORY = Path(__file__).parents[1] / "model_repository"
-RESULTS = Path(__file__).parent / "results"
 AGAIN_S = 1.0  # after an error
 
 

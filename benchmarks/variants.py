@@ -23,8 +23,8 @@ the same moments, a variant a row.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterable
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -39,16 +39,16 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from visavis_client import Client
 from visavis_client.face import FaceFinder
 
-from benchmarks.latency import NETWORKS, PASSES, REPOSITORY, RESULTS, Result, bare, live, stream
+from benchmarks import REPOSITORY, RESULTS
+from benchmarks.latency import NETWORKS, Result, bare, live, networks, passes, stream
 from benchmarks.live import Talk, example
+from benchmarks.unwatched import served
 from training.measures.motion import apertures, landmarks
 from visavis import config as configs
 from visavis import record
 from visavis.config import FRAME_RATE_HZ, SAMPLES_PER_FRAME, EchoConfig
 from visavis.serving.doctor import models
-from visavis.serving.model_config import config_names, config_path, read
-from visavis.serving.network import Network
-from visavis.serving.server import Ports, Server
+from visavis.serving.model_config import config_names
 
 matplotlib.use("Agg")
 
@@ -93,25 +93,6 @@ def missing(repository: Path, variant: str) -> str:
     """What this machine lacks for a variant; "" when nothing."""
     failed = [check for check in models(repository, variant) if not check.ok]
     return "; ".join(f"{check.name}: {check.found} -> {check.remedy}" for check in failed[:1])
-
-
-@contextmanager
-def served(repository: Path, variant: str) -> Iterator[tuple[Server, Client]]:
-    """A server of a variant; unwatched, so that it does nothing while another is measured."""
-    name = None if variant == DEFAULT else variant
-    with (
-        Server(repository, ports=Ports(0, 0, 0), config_name=name, watched=False) as server,
-        Client(server.grpc_url) as client,
-    ):
-        yield server, client
-
-
-def networks(repository: Path, variant: str) -> dict[str, Network]:
-    """Those of one block, in this process, run as the variant's configs say."""
-    return {
-        name: Network.of(repository / name / "1", read(config_path(repository / name, variant)))
-        for name in NETWORKS
-    }
 
 
 def pictures(client: Client, talk: Talk, seed: int) -> np.ndarray:
@@ -179,14 +160,14 @@ def rows(results: dict[str, Result], found: dict[str, Fidelity]) -> list[Row]:
 
 def bare_rows(results: dict[str, Result]) -> list[Row]:
     """Milliseconds that each network takes in a block, a line a network."""
-    passes = PASSES | {"sdcm_denoiser": results[DEFAULT].num_steps}
+    steps = results[DEFAULT].num_steps
     return [
         {"bare, ms a block": network}
         | {
-            name: 1e3 * n * float(np.median(result.bare_s[network]))
+            name: 1e3 * passes(network, steps) * float(np.median(result.bare_s[network]))
             for name, result in results.items()
         }
-        for network, n in passes.items()
+        for network in NETWORKS
     ]
 
 
@@ -238,7 +219,11 @@ def measure(
     config = configs.load(EchoConfig, repository / "config.json")
     opened = {name: networks(repository, name) for name in results}
     with ExitStack() as stack:
-        places = {name: stack.enter_context(served(repository, name)) for name in results}
+        chosen = {name: None if name == DEFAULT else name for name in results}
+        places = {
+            name: stack.enter_context(served(repository, config_name=config_name))
+            for name, config_name in chosen.items()
+        }
         clients = {name: client for name, (_, client) in places.items()}
         talk = example(clients[DEFAULT].server)
         told = shorter(talk, compared_s)

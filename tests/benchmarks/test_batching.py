@@ -3,8 +3,9 @@
 import pytest
 from visavis_client import Portrait
 
-from benchmarks.batching import DENOISER, SAMPLER, WAYS, Sample, measured, served, summary, written
+from benchmarks.batching import DENOISER, SAMPLER, WAYS, Sample, measured, summary, written
 from benchmarks.live import Talk
+from benchmarks.unwatched import served
 from export.repository import Cores, write
 from tests.fakes.networks import write_networks
 from tests.integration.conftest import CONFIG, portrait, sound, video  # noqa: F401
@@ -43,14 +44,14 @@ def test_a_way_is_written_into_the_configs(repository, tmp_path, way, gathers, s
 
 def test_blocks_of_several_conversations_share_batches_in_lock_step(repository, tmp_path, talk):
     copy = written(repository / "all", "lock-step", 1, tmp_path)
-    with served(copy, 8) as client:
+    with served(copy, max_sessions=8) as (_, client):
         sample = measured(client, "lock-step", talk, sessions=6, num_steps=2, seconds=2.0)
     assert sample.batch > 1 and sample.frames_per_second > 0
 
 
 def test_a_batch_is_one_row_where_nothing_is_shared(repository, tmp_path, talk):
     copy = written(repository / "all", "side by side", 1, tmp_path)
-    with served(copy, 8) as client:
+    with served(copy, max_sessions=8) as (_, client):
         sample = measured(client, "side by side", talk, sessions=3, num_steps=2, seconds=2.0)
     assert sample.batch == 1
 

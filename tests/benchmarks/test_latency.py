@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from benchmarks.latency import PASSES, Result
+from benchmarks.latency import NETWORKS, Result
 from benchmarks.picture import sheet
 from visavis.record import environment
 
@@ -13,7 +13,7 @@ def result() -> Result:
     made.first_frame_s = [0.2, 0.3, 0.9]
     made.frames_per_second = [20.0, 40.0, 50.0]
     made.live_block_latency_s = [0.1] * 98 + [0.2, 0.3]
-    made.bare_s = {name: [0.01, 0.02, 0.03] for name in (*PASSES, "sdcm_denoiser")}
+    made.bare_s = {name: [0.01, 0.02, 0.03] for name in NETWORKS}
     return made
 
 

@@ -318,7 +318,7 @@ class SessionHost:
 
     def _answered(self, record: Record, seconds: float) -> None:
         """A message's first block counts: those after it were not live, as they came at once."""
-        late = seconds > self.config.block_frames / FRAME_RATE_HZ
+        late = seconds > self.admission.block_s
         record.missed_deadlines += late
         if self.watcher is not None:
             self.watcher.answer(seconds, late=late)
