@@ -8,7 +8,8 @@ its last input is due to its arrival; later than `--deadline-ms` it is missed.
 
 Levels of 1, 2, 4, … sessions run for some time each until more than `--misses` of the blocks are
 missed, then those between by halves. The samples of a level's first seconds, while sessions begin,
-count for nothing. Written are `capacity_SIZE.json`, with every sample, and `capacity_SIZE.png`.
+count for nothing. Written are `capacity_SIZE.json`, with every sample, and `capacity_SIZE.png`; of
+another way to run the networks (`--config-name int8`), `capacity_SIZE_int8.…`.
 """
 
 from __future__ import annotations
@@ -156,7 +157,7 @@ def table(levels: list[Level], title: str) -> Table:
     """A line a level."""
     columns = Table(title=title)
     for name in levels[0].summary():
-        columns.add_column(name, justify="right")
+        columns.add_column(name.replace("_", " "), justify="right")
     for level in sorted(levels, key=lambda level: level.sessions):
         columns.add_row(*(f"{value:.3g}" for value in level.summary().values()))
     return columns
@@ -164,6 +165,7 @@ def table(levels: list[Level], title: str) -> Table:
 
 def main(
     repository: Annotated[Path, typer.Option()] = REPOSITORY,
+    config_name: Annotated[str | None, typer.Option(help="As `visavis serve` takes.")] = None,
     out: Annotated[Path, typer.Option(help="A folder.")] = RESULTS,
     seconds: Annotated[float, typer.Option(help="That count, of each level.")] = 40.0,
     warm_up_s: Annotated[float, typer.Option(help="Before them.")] = 10.0,
@@ -175,7 +177,8 @@ def main(
     config = configs.load(EchoConfig, repository / "config.json")
     head, console, levels = record.environment(), Console(), []
     # With more places than the machine bears: what it bears is the question.
-    with Server(repository, ports=Ports(0, 0, 0), max_sessions=most) as server:
+    ports, name = Ports(0, 0, 0), "_".join(filter(None, (config.name, config_name)))
+    with Server(repository, ports=ports, config_name=config_name, max_sessions=most) as server:
 
         def measure(sessions: int) -> Level:
             console.print(f"{sessions} sessions …")
@@ -183,13 +186,14 @@ def main(
 
         for level in search(measure, misses, most):
             levels.append(level)
-            console.print(table(levels, config.name))
+            console.print(table(levels, name))
     capacity = max((one.sessions for one in levels if one.holds(misses)), default=0)
     record.write(
-        out / f"capacity_{config.name}.json",
+        out / f"capacity_{name}.json",
         "capacity",
         settings={
             "size": config.name,
+            "config_name": config_name,
             "seconds": seconds,
             "warm_up_s": warm_up_s,
             "deadline_ms": deadline_ms,
@@ -199,8 +203,8 @@ def main(
         raw=[asdict(level) for level in levels],
         measured_on=head,
     )
-    title = f"{config.name}: {capacity} live sessions on {head['cores']} cores"
-    plot(levels, title, out / f"capacity_{config.name}.png")
+    title = f"{name}: {capacity} live sessions on {head['cores']} cores"
+    plot(levels, title, out / f"capacity_{name}.png")
     console.print(title)
 
 

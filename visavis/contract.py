@@ -239,6 +239,7 @@ def contracts(config: EchoConfig) -> dict[str, ModelContract]:
                 TensorSpec("avatar_audio", "FP32", (-1,), optional=True),
                 TensorSpec("user_audio", "FP32", (-1,), optional=True),
                 TensorSpec("user_video", "UINT8", (-1, size, size, 3), optional=True),
+                TensorSpec("user_images", "BYTES", (-1,), optional=True),
                 TensorSpec("transcript", "BYTES", (1,), optional=True),
                 TensorSpec("snapshot", "UINT8", (-1,), optional=True),
                 TensorSpec("want_snapshot", "BOOL", (1,), optional=True),

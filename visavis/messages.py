@@ -22,6 +22,7 @@ MAX_TURN_CHARACTERS = 2000
 MAX_PENDING_FRAMES = 3000  # of one signal, waiting for the others: two minutes
 MAX_AUDIO_PEAK = 4.0  # a resampler may overshoot 1; int16 values are far beyond
 IMAGE_FORMATS = ("jpeg", "raw", "h264")
+PICTURES = ("user_video", "user_images")  # the same signal, as values or each as a JPEG
 
 
 class SessionError(ValueError):
@@ -188,7 +189,7 @@ def check_pending(name: str, signal: np.ndarray, waiting: int = 0) -> None:
     Costs nothing, so it comes before anything looks at all of a large one.
     """
     length = waiting + sum(signal.shape[:1])
-    frames = length if name == "user_video" else length // SAMPLES_PER_FRAME
+    frames = length if name in PICTURES else length // SAMPLES_PER_FRAME
     if frames > MAX_PENDING_FRAMES:
         raise SessionError(
             f"{name}: got {frames} frames that wait for their block, expected at most "

@@ -74,6 +74,7 @@ class AsyncClient:
         snapshot_interval_s: float = 2.0,
         credentials: grpc.ChannelCredentials | None = None,
         trace: Inject = no_trace,
+        compress_user_video: bool = True,
         transport: AsyncTransport | Sequence[AsyncTransport] | None = None,
     ) -> None:
         connect = partial(GrpcAioTransport, timeout_s=connect_timeout_s, credentials=credentials)
@@ -82,6 +83,7 @@ class AsyncClient:
             start_timeout_s, frame_timeout_s, resume_timeout_s, snapshot_interval_s
         )
         self._trace = trace
+        self._compress = compress_user_video
         self._server: ServerInfo | None = None
 
     async def __aenter__(self) -> Self:
@@ -148,8 +150,14 @@ class AsyncClient:
         return await self._open(resumption(snapshot))
 
     async def _open(self, opening: Opening) -> AsyncSession:
-        servers = len(self._servers.ways)
-        exchange = Exchange(await self.server(), opening, self._patience, servers, self._trace)
+        exchange = Exchange(
+            await self.server(),
+            opening,
+            self._patience,
+            servers=len(self._servers.ways),
+            trace=self._trace,
+            compress_user_video=self._compress,
+        )
         return AsyncSession(self._servers.copy(), exchange)
 
     async def _describe(self) -> ServerInfo:

@@ -19,6 +19,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
+import simplejpeg
 
 from visavis.config import FRAME_RATE_HZ
 from visavis_client import _wire
@@ -47,6 +48,7 @@ from visavis_client._wire import Request, Response
 
 CLOSE_TIMEOUT_S = 1.0  # for the server to hear that a session was left
 MAX_IN_FLIGHT = 2  # Triton has no back-pressure of its own on a decoupled stream
+USER_JPEG_QUALITY = 90
 KEPT_TIMINGS = 90_000  # five hours of blocks: a session may last for days
 WANT_SNAPSHOT = {"want_snapshot": np.array([True])}
 DISCARD = {"discard": np.array([True])}
@@ -75,7 +77,7 @@ class Opening:
 
 
 class Exchange:
-    """The books of one session. `servers`: how many there are to try. `trace`: see `Client`."""
+    """The books of one session. `servers`: how many there are to try. The rest: see `Client`."""
 
     def __init__(
         self,
@@ -84,6 +86,7 @@ class Exchange:
         patience: Patience,
         servers: int = 1,
         trace: Inject = no_trace,
+        compress_user_video: bool = False,
     ) -> None:
         self.server = server
         self.session_id = str(uuid.uuid4())  # unguessable: on the server, the id is the key
@@ -93,6 +96,7 @@ class Exchange:
         self._patience = patience
         self._servers = servers
         self._trace = trace
+        self._compress = compress_user_video and "user_images" in server.inputs
         self._journal = Journal()
         self._start_id = ""
         self._outage: Outage | None = None
@@ -212,6 +216,8 @@ class Exchange:
         tensors = _wire.checked(_chunk_tensors(chunk), self.server)
         if not tensors:
             return None
+        if self._compress:
+            tensors = _compressed(tensors)
         position = self.position.after(chunk)
         due_s = (position.avatar_frames - self._kept_frames) / FRAME_RATE_HZ
         if self._patience.resume_s > 0 and due_s >= self._patience.snapshot_s:
@@ -449,6 +455,16 @@ def _chunk_tensors(chunk: Chunk) -> dict[str, np.ndarray]:
     if chunk.turns:
         tensors["transcript"] = _json_tensor([asdict(turn) for turn in chunk.turns])
     return {name: array for name, array in tensors.items() if len(array)}
+
+
+def _compressed(tensors: _Tensors) -> _Tensors:
+    """The tensors of a chunk with the user's pictures as JPEGs, if there are any."""
+    if "user_video" not in tensors:
+        return tensors
+    pictures = map(np.ascontiguousarray, tensors["user_video"])
+    images = [simplejpeg.encode_jpeg(picture, quality=USER_JPEG_QUALITY) for picture in pictures]
+    others = {name: array for name, array in tensors.items() if name != "user_video"}
+    return {**others, "user_images": np.array(images, np.object_)}
 
 
 def _json_tensor(value: object) -> np.ndarray:

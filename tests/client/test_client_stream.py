@@ -2,6 +2,7 @@
 
 import json
 import threading
+from dataclasses import replace
 
 import grpc
 import numpy as np
@@ -90,6 +91,37 @@ def test_the_first_request_starts_the_session_and_the_last_ends_it(
     np.testing.assert_array_equal(first.tensors["portrait"], portrait.image)
     sent = np.concatenate([r.tensors.get("avatar_audio", FRAME[:0]) for r in middle])
     np.testing.assert_array_equal(sent, conversation.avatar_audio)
+
+
+@pytest.mark.parametrize("compressed", [True, False])
+def test_the_users_face_travels_as_jpegs_unless_told_otherwise(server, portrait, compressed):
+    shades = np.linspace(0, 255, 5 * SIZE * SIZE * 3).reshape(5, SIZE, SIZE, 3).astype(np.uint8)
+    with (
+        Client(server.url, compress_user_video=compressed) as client,
+        client.session(portrait=portrait) as session,
+    ):
+        session.send(avatar_audio=FRAME, user_video=shades)
+        session.finish()
+        list(session.frames())
+    tensors = server.requests[1].tensors
+    if compressed:
+        images = np.stack([simplejpeg.decode_jpeg(image) for image in tensors["user_images"]])
+        assert 0 < np.abs(images.astype(int) - shades).mean() < 2
+    else:
+        np.testing.assert_array_equal(tensors["user_video"], shades)
+    assert ("user_images" in tensors, "user_video" in tensors) == (compressed, not compressed)
+
+
+def test_a_server_that_takes_no_jpegs_gets_values(server, portrait):
+    session_model = server.models["echo_session"]
+    known = tuple(spec for spec in session_model.inputs if spec.name != "user_images")
+    server.models = {**server.models, "echo_session": replace(session_model, inputs=known)}
+    face = np.zeros((1, SIZE, SIZE, 3), np.uint8)
+    with Client(server.url) as client, client.session(portrait=portrait) as session:
+        session.send(avatar_audio=FRAME, user_video=face)
+        session.finish()
+        list(session.frames())
+    np.testing.assert_array_equal(server.requests[1].tensors["user_video"], face)
 
 
 def test_raw_frames_are_exact(server, client, portrait):

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import simplejpeg
 import tritonclient.grpc as grpc
 
 from export.rehearsal import Models, conversation
@@ -104,6 +105,23 @@ def test_any_chunking_gives_the_frames_of_one_pass(stream, portrait, one_pass, c
     assert frames == one_pass()
 
 
+def test_the_user_as_jpegs_is_the_user_as_their_values(stream, portrait):
+    voices, pictures = signals(), video(FRAMES, 2)
+    images = [simplejpeg.encode_jpeg(picture) for picture in pictures]
+    values = np.stack([simplejpeg.decode_jpeg(image) for image in images])
+
+    def talk(**faces):
+        start = {"start": True, "end": True, "options": text(OPTIONS), **portrait}
+        answer = stream.ask(new_id(), **start, **{**voices, **faces})
+        assert answer.error is None
+        return answer.frames
+
+    voices.pop("user_video")
+    frames = talk(user_images=np.array(images, np.object_))
+    assert len(frames) == FRAMES
+    assert frames == talk(user_video=values)
+
+
 def test_seeds_repeat_and_differ(one_pass):
     assert one_pass() == one_pass()
     assert one_pass() != one_pass(options={**OPTIONS, "seed": 8})
@@ -158,6 +176,7 @@ BAD = [
     ({"avatar_audio": np.full(640, 9e3, np.float32)}, "divide int16 by 32768"),
     ({"avatar_audio": np.zeros((1, 640), np.float32)}, "unexpected shape for input"),
     ({"user_video": np.zeros((2, 8, 8, 3), np.uint8)}, "unexpected shape for input"),
+    ({"user_images": np.array([b"x"], np.object_)}, "[INVALID_ARG] user_images[0]: got 1"),
     ({"avatar_audio": np.zeros(640)}, "expects 'FP32'"),
     ({"options": text({"seed": 1})}, "[INVALID_ARG] options: got it where"),
     ({"transcript": text([{"role": "cat"}])}, "[INVALID_ARG] transcript[0]"),

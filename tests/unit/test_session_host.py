@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import threading
 from typing import Any
 
@@ -115,6 +116,42 @@ def test_pictures_are_jpeg_or_raw(make_host):
     ours = np.frombuffer(raw.frames[0], np.uint8).reshape(32, 32, 3)
     theirs = simplejpeg.decode_jpeg(jpeg.frames[0])
     assert np.abs(ours.astype(int) - theirs).mean() < 30  # noise is hard on JPEG, order is not
+
+
+def faces(count=25):
+    """The user, as JPEGs and as the values these are of."""
+    rng = np.random.default_rng(1)
+    pictures = rng.integers(0, 256, (count, 32, 32, 3), np.uint8)
+    images = [simplejpeg.encode_jpeg(picture) for picture in pictures]
+    return np.array(images, np.object_), np.stack([simplejpeg.decode_jpeg(i) for i in images])
+
+
+def test_the_user_may_come_as_jpegs(make_host):
+    host, options, (images, values) = make_host(), text({"user_video": True}), faces()
+    seen = whole(host, options=options, user_video=values).frames
+    assert whole(host, options=options, user_images=images).frames == seen
+    assert whole(host, options=options, user_images=images[::-1].copy()).frames != seen
+
+
+@pytest.mark.parametrize(
+    ("tensors", "message"),
+    [
+        ({"user_images": [b"not a picture"]}, r"user_images\[1\]: got 13 bytes that are no JPEG"),
+        ({"user_images": [faces(1)[0][0][:90]]}, r"user_images\[1\]: .* no JPEG"),
+        ({"user_images": [simplejpeg.encode_jpeg(np.zeros((8, 16, 3), np.uint8))]}, "of 16x8"),
+        ({"user_images": [b""], "user_video": faces(1)[1]}, "leave one out"),
+        ({"user_images": [b""] * 3000}, "3001 frames that wait"),
+    ],
+)
+def test_pictures_of_the_user_that_are_none_are_told(make_host, tensors, message):
+    host, (good, _) = make_host(), faces(1)
+    options = {"user_video": True, "user_audio": True}
+    ask(host, start=True, options=text(options), **portrait())
+    images = np.array([*good, *tensors["user_images"]], np.object_)
+    (error,) = ask(host, **{**tensors, "user_images": images}).errors
+    assert isinstance(error, SessionError)
+    assert re.search(message, str(error))
+    assert not ask(host, user_images=good).errors
 
 
 def test_frames_that_a_client_has_are_made_and_not_sent(make_host):

@@ -1,4 +1,5 @@
-"""This is where pictures become what leaves the server: JPEG, raw values, or a stream of H.264.
+"""This is where pictures become what leaves the server: JPEG, raw values, or a stream of H.264; and
+where those that come in as JPEGs become values.
 
 JPEG and raw pictures stand each for itself. H.264 tells only what has changed since the picture
 before, a tenth of the bytes, so a session's encoder remembers: it is made anew, and with it a key
@@ -96,6 +97,32 @@ def encoder_of(options: Options, size: int) -> PictureEncoder:
     if options.image_format == "h264":
         return H264(size, options.h264_crf)
     return Raw() if options.image_format == "raw" else Jpeg(options.jpeg_quality)
+
+
+def decoded(name: str, images: np.ndarray, size: int) -> np.ndarray:
+    """(n,) of bytes, each a JPEG -> (n, size, size, 3) uint8 RGB.
+
+    Raises:
+        SessionError: one is no JPEG, or not of `size` pixels a side, which its header tells before
+            anything is decoded: a small file can hold a very large picture.
+    """
+    pictures = np.empty((len(images), size, size, 3), np.uint8)
+    for place, image in enumerate(images):
+        try:
+            height, width, *_ = simplejpeg.decode_jpeg_header(image)
+            if (height, width) == (size, size):
+                pictures[place] = simplejpeg.decode_jpeg(image, colorspace="RGB")
+        except (ValueError, TypeError) as error:
+            raise SessionError(
+                f"{name}[{place}]: got {len(image)} bytes that are no JPEG ({error}), expected "
+                f"one; send user_video for pictures as values"
+            ) from error
+        if (height, width) != (size, size):
+            raise SessionError(
+                f"{name}[{place}]: got a picture of {width}x{height}, expected {size}x{size}; "
+                "align and resize it"
+            )
+    return pictures
 
 
 def _pyav():

@@ -37,7 +37,7 @@ from visavis.messages import (
 from visavis.serving import session_log
 from visavis.serving.admission import MOST, Admission
 from visavis.serving.errors import ServerFull, SessionNotFound
-from visavis.serving.pictures import PictureEncoder, encoder_of
+from visavis.serving.pictures import PictureEncoder, decoded, encoder_of
 from visavis.serving.session_log import Record, known_as
 from visavis.session import Frames, SessionState
 from visavis.snapshot import SIGNALS, from_bytes, to_bytes
@@ -327,7 +327,7 @@ class SessionHost:
         """The session's state with what the message brings; raises before anything changes."""
         tensors = message.tensors
         for name, array in tensors.items():
-            if name in SIGNALS:
+            if name in (*SIGNALS, "user_images"):
                 check_pending(name, array)
             check_tensor(session_inputs(self.config)[name], array)
         if message.end and _says(message, "want_snapshot"):
@@ -350,7 +350,7 @@ class SessionHost:
             state,
             avatar_audio=tensors.get("avatar_audio"),
             user_audio=tensors.get("user_audio"),
-            user_video=tensors.get("user_video"),
+            user_video=_user_video(tensors, self.config.image_size),
             transcript=parse_transcript(_text(tensors, "transcript")),
         )
         return session.finish(state) if message.end else state
@@ -407,6 +407,18 @@ def silent_block(config: EchoConfig) -> dict[str, np.ndarray]:
     inputs["num_steps"][:] = sampling.num_steps
     inputs["guidance_scale"][:] = sampling.audio_guidance_scale, sampling.user_guidance_scale
     return inputs
+
+
+def _user_video(tensors: Arrays, size: int) -> np.ndarray | None:
+    """The user's pictures of one message, (n, size, size, 3) uint8, however they came."""
+    if "user_images" not in tensors:
+        return tensors.get("user_video")
+    if "user_video" in tensors:
+        raise SessionError(
+            "user_images: got it together with user_video, expected one of them, as both are the "
+            "user's face; leave one out"
+        )
+    return decoded("user_images", tensors["user_images"], size)
 
 
 def _says(message: Message, flag: str) -> bool:
