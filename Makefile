@@ -16,6 +16,8 @@ serve: $(VENV)/serve.done  ## the server, until Ctrl-C
 bench: $(VENV)/bench.done  ## one session's speed, how many there may be, and a page of both
 	$(BIN)/python -m benchmarks.latency
 	$(BIN)/python -m benchmarks.capacity
+	$(BIN)/python -m benchmarks.latency --repository model_repository_pico
+	$(BIN)/python -m benchmarks.capacity --repository model_repository_pico
 	$(BIN)/python -m benchmarks.report
 
 test: lint  ## lint, types and tests
