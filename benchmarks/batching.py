@@ -35,10 +35,9 @@ import numpy as np
 import typer
 from rich.console import Console
 from rich.progress import track
-from rich.table import Table
 from visavis_client import Client
 
-from benchmarks import REPOSITORY, RESULTS
+from benchmarks import REPOSITORY, RESULTS, tables
 from benchmarks.live import Talk, example
 from benchmarks.unwatched import served
 from visavis import record
@@ -150,14 +149,6 @@ def summary(samples: list[Sample]) -> list[dict[str, object]]:
     return rows
 
 
-def table(rows: list[dict[str, object]]) -> Table:
-    """The summary as a table."""
-    columns = Table(*rows[0])
-    for row in rows:
-        columns.add_row(*(f"{v:.3g}" if isinstance(v, float) else str(v) for v in row.values()))
-    return columns
-
-
 def main(
     repository: Annotated[Path, typer.Option()] = REPOSITORY,
     out: Annotated[Path, typer.Option(help="A folder.")] = RESULTS,
@@ -179,7 +170,7 @@ def main(
                 converse(client, talk, seconds, 1)
                 samples += [measured(client, way, talk, *place, seconds) for place in places]
     rows = summary(samples)
-    Console().print(table(rows))
+    Console().print(tables.in_terminal(rows))
     record.write(
         out / "batching.json",
         "batching",

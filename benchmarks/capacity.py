@@ -18,7 +18,7 @@ import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated
@@ -27,9 +27,8 @@ import matplotlib
 import numpy as np
 import typer
 from rich.console import Console
-from rich.table import Table
 
-from benchmarks import REPOSITORY, RESULTS
+from benchmarks import REPOSITORY, RESULTS, tables
 from visavis import config as configs
 from visavis import record
 from visavis.config import EchoConfig
@@ -63,17 +62,21 @@ class Level:
         """Whether so many sessions can be served."""
         return self.missed < misses and not self.errors
 
-    def summary(self) -> dict[str, float]:
-        """Its line in the table."""
-        blocks = self.block_ms or [np.nan]
+    def summary(self) -> dict[str, float | None]:
+        """Its line in the table; None where there are no samples."""
         return {
             "sessions": self.sessions,
-            **{f"block_p{p}_ms": float(np.percentile(blocks, p)) for p in PERCENTILES},
+            **{f"block_p{p}_ms": percentile(self.block_ms, p) for p in PERCENTILES},
             "missed": self.missed,
-            "first_frame_ms": float(np.median(self.first_frame_ms or [np.nan])),
-            "stop_ms": float(np.median(self.stop_ms or [np.nan])),
+            "first_frame_ms": percentile(self.first_frame_ms, 50),
+            "stop_ms": percentile(self.stop_ms, 50),
             "errors": len(self.errors),
         }
+
+
+def percentile(samples: Sequence[float], percent: float) -> float | None:
+    """Of samples; None of none."""
+    return float(np.percentile(samples, percent)) if samples else None
 
 
 def level_of(samples: list[dict], sessions: int, warm_up_s: float, deadline_ms: float) -> Level:
@@ -153,14 +156,9 @@ def plot(levels: list[Level], title: str, path: Path) -> None:
     plt.close(figure)
 
 
-def table(levels: list[Level], title: str) -> Table:
-    """A line a level."""
-    columns = Table(title=title)
-    for name in levels[0].summary():
-        columns.add_column(name.replace("_", " "), justify="right")
-    for level in sorted(levels, key=lambda level: level.sessions):
-        columns.add_row(*(f"{value:.3g}" for value in level.summary().values()))
-    return columns
+def rows(levels: list[Level]) -> list[dict[str, float | None]]:
+    """A line a level, the least first."""
+    return [level.summary() for level in sorted(levels, key=lambda level: level.sessions)]
 
 
 def main(
@@ -186,7 +184,7 @@ def main(
 
         for level in search(measure, misses, most):
             levels.append(level)
-            console.print(table(levels, name))
+            console.print(tables.in_terminal(rows(levels), name))
     capacity = max((one.sessions for one in levels if one.holds(misses)), default=0)
     record.write(
         out / f"capacity_{name}.json",
@@ -199,7 +197,7 @@ def main(
             "deadline_ms": deadline_ms,
             "misses": misses,
         },
-        summary={"capacity": capacity, "levels": [level.summary() for level in levels]},
+        summary={"capacity": capacity, "levels": rows(levels)},
         raw=[asdict(level) for level in levels],
         measured_on=head,
     )

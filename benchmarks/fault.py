@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from benchmarks.tables import said
+
 Figure = float | int | str | bool | None
 
 
@@ -31,7 +33,7 @@ class Fault:
 
 def row(event: Mapping[str, Any]) -> dict[str, object]:
     """A fault's summary as a line of a table."""
-    seen = ", ".join(f"{name} {_said(value)}" for name, value in event["seen"].items())
+    seen = ", ".join(f"{name} {said(value)}" for name, value in event["seen"].items())
     kept = {True: "yes", False: "**no**", None: "–"}[event["kept"]]
     return {
         "what happens": event["event"],
@@ -39,9 +41,3 @@ def row(event: Mapping[str, Any]) -> dict[str, object]:
         "kept": kept,
         "seen": seen.replace("|", "\\|"),
     }
-
-
-def _said(value: Figure) -> str:
-    if isinstance(value, bool) or value is None:
-        return {True: "yes", False: "no", None: "–"}[value]
-    return f"{value:.3g}" if isinstance(value, float) else str(value)

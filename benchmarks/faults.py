@@ -27,10 +27,9 @@ import grpc
 import numpy as np
 import typer
 from rich.console import Console
-from rich.table import Table
 from visavis_client import Client, Request, ServerUnavailable, VisavisError, _wire
 
-from benchmarks import REPOSITORY, RESULTS, provoke
+from benchmarks import REPOSITORY, RESULTS, provoke, tables
 from benchmarks.fault import Fault, row
 from benchmarks.footprint import Footprint, footprint
 from benchmarks.live import Talk, example
@@ -487,14 +486,9 @@ EVENTS: tuple[Event, ...] = (
 )
 
 
-def table(faults: list[Fault], title: str) -> Table:
+def rows(faults: list[Fault]) -> list[tables.Row]:
     """A line an event."""
-    columns = Table(title=title, show_lines=True)
-    for name in row(faults[0].summary()):
-        columns.add_column(name, overflow="fold")
-    for fault in faults:
-        columns.add_row(*map(str, row(fault.summary()).values()))
-    return columns
+    return [row(fault.summary()) for fault in faults]
 
 
 def main(
@@ -522,7 +516,7 @@ def main(
             try:
                 for fault in event(scene):
                     faults.append(fault)
-                    console.print(table([fault], ""))
+                    console.print(tables.in_terminal(rows([fault])))
             except (VisavisError, TimeoutError, grpc.RpcError) as error:
                 broken = {"error": repr(error)}
                 faults.append(Fault(event.__name__.replace("_", " "), "", broken, kept=False))
@@ -544,7 +538,7 @@ def main(
         raw=[{"event": fault.event, **fault.raw} for fault in faults],
         measured_on=head,
     )
-    console.print(table(faults, config.name))
+    console.print(tables.in_terminal(rows(faults), config.name))
 
 
 if __name__ == "__main__":

@@ -26,10 +26,9 @@ from typing import Annotated
 import numpy as np
 import typer
 from rich.console import Console
-from rich.table import Table
 from visavis_client import Client
 
-from benchmarks import REPOSITORY, RESULTS
+from benchmarks import REPOSITORY, RESULTS, tables
 from benchmarks.live import Talk, example, latencies
 from visavis import config as configs
 from visavis import record
@@ -154,16 +153,14 @@ def shares(client: Client, talk: Talk, result: Result) -> None:
         result.share_s_a_block[name] = spent / blocks
 
 
-def table(result: Result) -> Table:
-    """The summary as a table."""
-    columns = Table(title=f"{result.size}, one session, {result.num_steps} steps")
-    columns.add_column("measure")
-    columns.add_column("value", justify="right")
-    for name, value in result.summary().items():
-        columns.add_row(name, f"{value:.2f}" if value < 10 else f"{value:.1f}")
-    for name, seconds in sorted(result.share_s_a_block.items(), key=lambda item: -item[1]):
-        columns.add_row(f"{name}, ms a block", f"{1e3 * seconds:.1f}")
-    return columns
+def rows(result: Result) -> list[tables.Row]:
+    """The summary, and how much of a block each model has, as lines of a table."""
+    shares = sorted(result.share_s_a_block.items(), key=lambda item: -item[1])
+    figures = [
+        *result.summary().items(),
+        *((f"{name}, ms a block", 1e3 * seconds) for name, seconds in shares),
+    ]
+    return [{"measure": name, "value": value} for name, value in figures]
 
 
 def main(
@@ -192,7 +189,8 @@ def main(
         raw=asdict(result),
         measured_on=head,
     )
-    Console().print(table(result))
+    title = f"{result.size}, one session, {result.num_steps} steps"
+    Console().print(tables.in_terminal(rows(result), title))
 
 
 if __name__ == "__main__":

@@ -42,7 +42,8 @@ def sessions(talk: Talk, server: ServerInfo, seconds: float) -> list[Tensors]:
     sent = FakeTransport(image_size=server.image_size, block_frames=server.block_frames)
     blocks = round(seconds * FRAME_RATE_HZ / server.block_frames)
     with (
-        Client(transport=sent, resume_timeout_s=0) as client,
+        # As values: `perf_analyzer` reads texts, and JPEGs are none.
+        Client(transport=sent, resume_timeout_s=0, compress_user_video=False) as client,
         client.session(portrait=talk.portrait, user_audio=True, user_video=True) as session,
     ):
         for chunk in itertools.islice(talk.chunks(server.block_frames), blocks):

@@ -7,7 +7,7 @@ It reads every `benchmarks/results/*.json` that has the five keys of `visavis.re
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,7 +15,7 @@ import matplotlib
 import numpy as np
 import typer
 
-from benchmarks import RESULTS
+from benchmarks import RESULTS, tables
 from benchmarks.fault import row
 from benchmarks.soak_run import changes
 
@@ -52,23 +52,9 @@ FIDELITY = (
 Result = Mapping[str, Any]
 
 
-def table(rows: Sequence[Mapping[str, object]]) -> str:
-    """Rows of equal keys as Markdown."""
-    names = list(rows[0])
-    lines = [names, ["---", *["---:"] * (len(names) - 1)]]
-    lines += [[_said(row.get(name)) for name in names] for row in rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def _said(value: object) -> str:
-    if value is None:
-        return "–"
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
-
-
 def latency(result: Result, path: Path) -> Iterator[str]:
     """One session's figures, and how its block latencies are distributed."""
-    yield table([{"measure": n, "value": v} for n, v in result["summary"].items()])
+    yield tables.in_markdown([{"measure": n, "value": v} for n, v in result["summary"].items()])
     blocks_ms = 1e3 * np.sort(result["raw"]["live_block_latency_s"])
     figure, axis = plt.subplots(figsize=(7, 3))
     axis.plot(blocks_ms, np.linspace(0, 100, len(blocks_ms)))
@@ -83,20 +69,22 @@ def latency(result: Result, path: Path) -> Iterator[str]:
 def capacity(result: Result, path: Path) -> Iterator[str]:
     """What each number of sessions got."""
     yield f"{result['summary']['capacity']} live sessions."
-    yield table(sorted(result["summary"]["levels"], key=lambda level: level["sessions"]))
+    yield tables.in_markdown(
+        sorted(result["summary"]["levels"], key=lambda level: level["sessions"])
+    )
     yield f"![sessions]({path.with_suffix('.png').name})"
 
 
 def batching(result: Result, path: Path) -> Iterator[str]:
     """Each way of sharing batches."""
-    yield table(result["summary"])
+    yield tables.in_markdown(result["summary"])
 
 
 def variants(result: Result, path: Path) -> Iterator[str]:
     """What each way to run the networks takes, and how near its frames are to the default's."""
     summary = result["summary"]
-    yield table(summary["variants"])
-    yield table(summary["bare"])
+    yield tables.in_markdown(summary["variants"])
+    yield tables.in_markdown(summary["bare"])
     for name, providers in summary["providers"].items():
         by: dict[str, list[str]] = {}
         for model, provider in sorted(providers.items()):
@@ -117,25 +105,27 @@ def soak(result: Result, path: Path) -> Iterator[str]:
         f"{summary['starts']} more sessions that came and went, {summary['errors']} errors. The "
         "first minute after the warm-up against the last, medians:"
     )
-    yield table(changes(summary))
+    yield tables.in_markdown(changes(summary))
     yield f"![over time]({path.with_suffix('.png').name})"
 
 
 def faults(result: Result, path: Path) -> Iterator[str]:
     """What was done to the server, and what was seen."""
-    yield table([row(event) for event in result["summary"]["events"]])
+    yield tables.in_markdown([row(event) for event in result["summary"]["events"]])
 
 
 def fidelity(result: Result, path: Path) -> Iterator[str]:
     """The most telling figures of every system."""
     rows = result["summary"].items()
-    yield table([{"system": n, **{f: row.get(f) for f in FIDELITY}} for n, row in rows])
+    yield tables.in_markdown(
+        [{"system": n, **{f: row.get(f) for f in FIDELITY}} for n, row in rows]
+    )
 
 
 def drift(result: Result, path: Path) -> Iterator[str]:
     """The last minute against the first."""
     changes = result["summary"]["changes"].items()
-    yield table(
+    yield tables.in_markdown(
         [
             {"person": person, **{f"{n}, %": change["percent"] for n, change in own.items()}}
             for person, own in changes

@@ -27,18 +27,17 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 import psutil
 import typer
 from rich.console import Console
 from rich.progress import Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from rich.table import Table
 from visavis_client import Client, VisavisError
 from visavis_client.conversation import LOOKAHEAD_FRAMES
 
-from benchmarks import REPOSITORY, RESULTS
+from benchmarks import REPOSITORY, RESULTS, tables
 from benchmarks.footprint import MB, footprint
 from benchmarks.live import Talk, example, latencies
 from benchmarks.soak_run import MINUTE_S, Blocks, Run, changes, plot
@@ -167,18 +166,6 @@ def _show(work: Soak, seconds: float, console: Console) -> None:
             bar.update(task, completed=work.time_s, told=said)
 
 
-def table(summary: Mapping[str, Any], title: str) -> Table:
-    """A line a figure."""
-    columns = Table(title=title)
-    for name in ("measure", "first", "last", "%"):
-        columns.add_column(name, justify="left" if name == "measure" else "right")
-    for row in changes(summary):
-        columns.add_row(
-            *("–" if v is None else v if isinstance(v, str) else f"{v:.4g}" for v in row.values())
-        )
-    return columns
-
-
 def main(
     repository: Annotated[Path, typer.Option(help="Of the server that is started.")] = REPOSITORY,
     server: Annotated[str | None, typer.Option(help="host:port of one that runs.")] = None,
@@ -223,7 +210,7 @@ def main(
         measured_on=head,
     )
     plot(run, seconds, title, out / f"soak_{config.name}.png")
-    console.print(table(summary, title))
+    console.print(tables.in_terminal(changes(summary), title))
 
 
 if __name__ == "__main__":

@@ -23,7 +23,6 @@ the same moments, a variant a row.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -34,12 +33,11 @@ import numpy as np
 import typer
 from PIL import Image
 from rich.console import Console
-from rich.table import Table
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from visavis_client import Client
 from visavis_client.face import FaceFinder
 
-from benchmarks import REPOSITORY, RESULTS
+from benchmarks import REPOSITORY, RESULTS, tables
 from benchmarks.latency import NETWORKS, Result, bare, live, networks, passes, stream
 from benchmarks.live import Talk, example
 from benchmarks.unwatched import served
@@ -198,18 +196,10 @@ def sheet(taken: dict[str, np.ndarray]) -> np.ndarray:
     return np.vstack([np.hstack(list(images[moments])) for images in taken.values()])
 
 
-def table(title: str, heads: Iterable[str], lines: Iterable[Iterable[object]]) -> Table:
-    """Values as they are read."""
-    shown = Table(*heads, title=title)
-    for line in lines:
-        shown.add_row(*map(_said, line))
-    return shown
-
-
-def _said(value: object) -> str:
-    if value is None:
-        return "–"
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
+def a_line_each(lines: list[Row]) -> list[Row]:
+    """A table's rows with variants side by side: what were columns are lines."""
+    first, *others = lines[0]
+    return [{first: key, **{line[first]: line[key] for line in lines}} for key in others]
 
 
 def measure(
@@ -280,10 +270,9 @@ def main(
     )
     plot(results, found, config.name, path.with_suffix(".png"))
     Image.fromarray(sheet(taken)).save(path.with_suffix(".jpg"), quality=88)
-    measures = [[key, *(line[key] for line in lines)] for key in lines[0]]  # a line each
     console.print(
-        table(config.name, measures[0], measures[1:]),
-        table("each network", networks_lines[0], (line.values() for line in networks_lines)),
+        tables.in_terminal(a_line_each(lines), config.name),
+        tables.in_terminal(networks_lines, "each network"),
     )
 
 

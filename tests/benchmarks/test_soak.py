@@ -63,7 +63,7 @@ def test_a_long_run_has_its_plot_and_its_section(run, tmp_path):
     plot(run, SECONDS, "tiny", tmp_path / "soak_tiny.png")
     assert (tmp_path / "soak_tiny.png").stat().st_size > 1000
     found = page(tmp_path)
-    assert "300 blocks, 50 % of them late" in found and "| rss_mb | 1e+03 | 1.1e+03 | 10 |" in found
+    assert "300 blocks, 50 % of them late" in found and "| rss_mb | 1000 | 1100 | 10 |" in found
     assert {row["measure"] for row in changes(summary)} >= {"block_ms", "drift_frames", "rss_mb"}
     assert json.loads((tmp_path / "soak_tiny.json").read_text())["benchmark"] == "soak"
 

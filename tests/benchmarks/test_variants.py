@@ -9,13 +9,13 @@ from benchmarks.variants import (
     OTHER_SEED,
     PARTED_DB,
     Fidelity,
+    a_line_each,
     bare_rows,
     fidelity,
     missing,
     plot,
     rows,
     sheet,
-    table,
 )
 from tests.benchmarks.test_latency import result
 from visavis import record
@@ -103,4 +103,5 @@ def test_the_page_shows_them(measured, tmp_path):
     assert "int8: a: model.int8.onnx by X; b: model.onnx by X" in shown
     assert "openvino was left out: no package" in shown
     assert f"From above: {DEFAULT}, int8, {OTHER_SEED}." in shown
-    assert table("tiny", lines[0], (line.values() for line in lines)).row_count == 3
+    assert [line["variant"] for line in a_line_each(lines)] == list(lines[0])[1:]
+    assert a_line_each(lines)[0]["int8"] == lines[1][list(lines[0])[1]]
