@@ -143,9 +143,9 @@ def plot(levels: list[Level], title: str, path: Path) -> None:
     levels = sorted(levels, key=lambda level: level.sessions)
     sessions = [level.sessions for level in levels]
     figure, (above, below) = plt.subplots(2, 1, figsize=(7, 6), sharex=True)
-    for percentile in PERCENTILES:
-        name = f"block_p{percentile}_ms"
-        above.plot(sessions, [one.summary()[name] for one in levels], "o-", label=f"p{percentile}")
+    for percent in PERCENTILES:
+        name = f"block_p{percent}_ms"
+        above.plot(sessions, [one.summary()[name] for one in levels], "o-", label=f"p{percent}")
     above.axhline(levels[0].deadline_ms, color="grey", linestyle="--", label="deadline")
     above.set(yscale="log", ylabel="block latency, ms", title=title)
     above.legend()

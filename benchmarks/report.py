@@ -69,9 +69,7 @@ def latency(result: Result, path: Path) -> Iterator[str]:
 def capacity(result: Result, path: Path) -> Iterator[str]:
     """What each number of sessions got."""
     yield f"{result['summary']['capacity']} live sessions."
-    yield tables.in_markdown(
-        sorted(result["summary"]["levels"], key=lambda level: level["sessions"])
-    )
+    yield tables.in_markdown(result["summary"]["levels"])
     yield f"![sessions]({path.with_suffix('.png').name})"
 
 

@@ -79,11 +79,15 @@ class AsyncClient:
     ) -> None:
         connect = partial(GrpcAioTransport, timeout_s=connect_timeout_s, credentials=credentials)
         self._servers: Ring[AsyncTransport] = ring(transport, url, connect)
-        self._patience = Patience(
-            start_timeout_s, frame_timeout_s, resume_timeout_s, snapshot_interval_s
+        self._exchange = partial(
+            Exchange,
+            patience=Patience(
+                start_timeout_s, frame_timeout_s, resume_timeout_s, snapshot_interval_s
+            ),
+            servers=len(self._servers.ways),
+            trace=trace,
+            compress_user_video=compress_user_video,
         )
-        self._trace = trace
-        self._compress = compress_user_video
         self._server: ServerInfo | None = None
 
     async def __aenter__(self) -> Self:
@@ -150,14 +154,7 @@ class AsyncClient:
         return await self._open(resumption(snapshot))
 
     async def _open(self, opening: Opening) -> AsyncSession:
-        exchange = Exchange(
-            await self.server(),
-            opening,
-            self._patience,
-            servers=len(self._servers.ways),
-            trace=self._trace,
-            compress_user_video=self._compress,
-        )
+        exchange = self._exchange(await self.server(), opening)
         return AsyncSession(self._servers.copy(), exchange)
 
     async def _describe(self) -> ServerInfo:

@@ -91,11 +91,15 @@ class Client:
     ) -> None:
         connect = partial(GrpcTransport, timeout_s=connect_timeout_s, credentials=credentials)
         self._servers: Ring[Transport] = ring(transport, url, connect)
-        self._patience = Patience(
-            start_timeout_s, frame_timeout_s, resume_timeout_s, snapshot_interval_s
+        self._exchange = partial(
+            Exchange,
+            patience=Patience(
+                start_timeout_s, frame_timeout_s, resume_timeout_s, snapshot_interval_s
+            ),
+            servers=len(self._servers.ways),
+            trace=trace,
+            compress_user_video=compress_user_video,
         )
-        self._trace = trace
-        self._compress = compress_user_video
         self._server: ServerInfo | None = None
 
     def __enter__(self) -> Self:
@@ -166,14 +170,7 @@ class Client:
         return self._open(resumption(snapshot))
 
     def _open(self, opening: Opening) -> Session:
-        exchange = Exchange(
-            self.server,
-            opening,
-            self._patience,
-            servers=len(self._servers.ways),
-            trace=self._trace,
-            compress_user_video=self._compress,
-        )
+        exchange = self._exchange(self.server, opening)
         return Session(self._servers.copy(), exchange)
 
     def _describe(self) -> ServerInfo:

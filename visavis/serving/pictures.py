@@ -110,14 +110,15 @@ def decoded(name: str, images: np.ndarray, size: int) -> np.ndarray:
     for place, image in enumerate(images):
         try:
             height, width, *_ = simplejpeg.decode_jpeg_header(image)
-            if (height, width) == (size, size):
+            fits = height == width == size
+            if fits:
                 pictures[place] = simplejpeg.decode_jpeg(image, colorspace="RGB")
         except (ValueError, TypeError) as error:
             raise SessionError(
                 f"{name}[{place}]: got {len(image)} bytes that are no JPEG ({error}), expected "
                 f"one; send user_video for pictures as values"
             ) from error
-        if (height, width) != (size, size):
+        if not fits:
             raise SessionError(
                 f"{name}[{place}]: got a picture of {width}x{height}, expected {size}x{size}; "
                 "align and resize it"

@@ -26,6 +26,7 @@ from visavis.affect import AffectError, AffectModel, ReaderAffect, Turn, word_id
 from visavis.config import FRAME_RATE_HZ, EchoConfig
 from visavis.contract import contracts
 from visavis.messages import (
+    PICTURES,
     SessionError,
     check_pending,
     check_portrait,
@@ -327,7 +328,7 @@ class SessionHost:
         """The session's state with what the message brings; raises before anything changes."""
         tensors = message.tensors
         for name, array in tensors.items():
-            if name in (*SIGNALS, "user_images"):
+            if name in {*SIGNALS, *PICTURES}:
                 check_pending(name, array)
             check_tensor(session_inputs(self.config)[name], array)
         if message.end and _says(message, "want_snapshot"):
