@@ -13,7 +13,6 @@ Some networks can run in other ways, too (`VARIANTS`). Each has its `configs/<na
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,6 +33,14 @@ from visavis.serving.network import INT8_FILE, ONNX_TO_TRITON
 SOURCE = Path(__file__).parents[1] / "model_repository"
 CONFIG_FILE = "config.json"
 MODEL_FILE = "model.onnx"
+
+# A model in Python is a module of `visavis.serving`; Triton wants a file in the repository.
+PORTHOLE = '''"""Triton's door to `visavis.serving.{name}`, where the work is."""
+
+from visavis.serving.{name} import TritonPythonModel
+
+__all__ = ["TritonPythonModel"]
+'''
 
 # What a config must have as it is written; the rest is for whoever serves it to tune.
 CHECKED = (
@@ -127,9 +134,8 @@ def write(directory: str | Path, config: EchoConfig, cores: Cores | None = None)
             path = _config_path(directory / model.name, variant)
             path.parent.mkdir(exist_ok=True)
             path.write_text(render(model, config, cores, variant))
-        source = SOURCE / model.name / "1" / "model.py"
-        if model.kind in ("python", "session") and source.parent.resolve() != version.resolve():
-            shutil.copyfile(source, version / "model.py")
+        if model.kind in ("python", "session"):
+            (version / "model.py").write_text(PORTHOLE.format(name=model.name))
         if model.kind == "ensemble":
             (version / ".gitkeep").touch()  # Triton wants a version folder, though it is empty
     (directory / CONFIG_FILE).write_text(configs.to_json(config))

@@ -49,13 +49,14 @@ from training.rollout import RolloutConfig, rollout
 from training.workers import done, limit_threads
 from visavis import config as configs
 from visavis.config import FRAME_RATE_HZ, SIZES, EchoConfig
-from visavis.nn.echo import load_echo, load_vae
+from visavis.nn.echo import Echo, load_echo, load_vae
 
 RowT = TypeVar("RowT")
 
 
 NOT_ECHO = ("motion",)
 TALKING_PARTS = (*NOT_ECHO, "decoupling")  # that stage 1 knows
+SWAPPED_BLOCKS = 50  # ten seconds: two rollouts more
 
 
 @dataclass(frozen=True)
@@ -221,12 +222,20 @@ def finish(lab: Laboratory, run: Run) -> Row:
 def measure(lab: Laboratory, run: Run, checkpoint: Path) -> Row:
     """All figures of one trained run."""
     judge, vae = judge_of(lab), load_vae(lab.vae)
+    echo, portrait = load_echo(checkpoint), portraits(judge.people)
     blocks = judge.frames // judge.reference.block_frames
-    latents = rollout(load_echo(checkpoint), judge.people, run.rollout(lab.settings, blocks))
-    portrait = portraits(judge.people)
+    latents = rollout(echo, judge.people, run.rollout(lab.settings, blocks))
     made = System(run.name, lambda n: decode(vae, latents[n], portrait(n)), portrait, "baseline")
     sight = judge.look(made)
-    return judge.row(sight) | reach(judge, sight)
+    return judge.row(sight) | reach(judge, sight) | swap(lab, run, echo)
+
+
+def swap(lab: Laboratory, run: Run, echo: Echo) -> dict[str, float]:
+    """How far another user reaches into the mouth, of those who listen (`user_swap_report`)."""
+    if not run.variant.listens:
+        return {}
+    blocks = min(SWAPPED_BLOCKS, lab.frames // echo.config.block_frames)
+    return stage2.user_swap_report(echo, lab.people, run.rollout(lab.settings, blocks))
 
 
 def kept(path: Path, measured: Callable[[], RowT]) -> RowT:
@@ -294,9 +303,9 @@ def each_done(jobs: Sequence[Callable[[], object]], workers: int, name: str) -> 
         yield
 
 
-def conduct(lab: Laboratory, seeds: Sequence[int], workers: int) -> str:
+def conduct(lab: Laboratory, seeds: Sequence[int], names: Sequence[str], workers: int) -> str:
     """Do what is not done, write tables and plots as figures come; returns the last table."""
-    runs = [Run(name, seed, lab.out) for seed in seeds for name in VARIANTS]
+    runs = [Run(name, seed, lab.out) for seed in seeds for name in names]
     beginnings = {run.first_stage: run for run in runs}.values()
     first = [partial(measure_baselines, lab), *(partial(train_to_talk, lab, r) for r in beginnings)]
     for _ in each_done(first, workers, "baselines, stage 1"):
@@ -337,15 +346,18 @@ def main(
     lip_scorer: Annotated[Path | None, typer.Option("--lip-sync")] = None,
     workers: Annotated[int, typer.Option(help="Parallel processes.")] = 2,
     only: Annotated[list[int] | None, typer.Option(help="the seeds to do; all without it")] = None,
+    variant: Annotated[list[str] | None, typer.Option(help="those to do; all without it")] = None,
 ) -> None:
     """Train and measure every variant under every seed; writes tables and plots to OUT."""
+    if unknown := set(variant or ()) - set(VARIANTS):
+        raise typer.BadParameter(f"got {sorted(unknown)}, expected some of {list(VARIANTS)}")
     limit_threads()
     settings = Ablation() if config is None else configs.load(Ablation, config)
     out.mkdir(parents=True, exist_ok=True)
     (out / "settings.json").write_text(configs.to_json(settings))
     cache_latents(cache, vae)
     lab = Laboratory(cache, vae, out, settings, lip_scorer)
-    print(conduct(lab, only or range(settings.seeds), workers))
+    print(conduct(lab, only or range(settings.seeds), variant or list(VARIANTS), workers))
 
 
 if __name__ == "__main__":

@@ -260,10 +260,15 @@ def report(echo: Echo, pool: Sequence[Track], held_out: list[Track]) -> dict[str
     return lips | shown | user_swap_report(echo, held_out)
 
 
-def user_swap_report(echo: Echo, held_out: list[Track]) -> dict[str, float]:
-    """Change of the upper face's latents over the mouth's under another user: speech, silence."""
+def user_swap_report(
+    echo: Echo, held_out: list[Track], settings: RolloutConfig | None = None
+) -> dict[str, float]:
+    """Change of the upper face's latents over the mouth's under another user: speech, silence.
+
+    Over the first 30 blocks of every track, unless `settings` say otherwise.
+    """
     echo.eval()
-    settings = RolloutConfig(blocks=min(30, *(t.blocks for t in held_out)))
+    settings = settings or RolloutConfig(blocks=min(30, *(t.blocks for t in held_out)))
     frames = settings.blocks * echo.config.block_frames
     strangers = [track.user for track in others(held_out)]
     own = rollout(echo, held_out, settings)

@@ -50,7 +50,10 @@ PAPER: Mapping[str, Mapping[str, float]] = {
     }.items()
 }
 # What the paper does not have, and says more of this corpus.
-OURS = ("mouth_r", "mouth_amplitude", "emotion_agreement", "reaction_r", "rpcc_pose")
+OURS = (
+    *("mouth_r", "mouth_amplitude", "user_swap_speaking"),
+    *("emotion_agreement", "reaction_r", "rpcc_pose"),
+)
 
 
 def spread(rows: Sequence[Row], name: str) -> tuple[float, float] | None:

@@ -74,6 +74,8 @@ GROUPS: dict[str, list[Figure]] = {
         ),
         Figure("user_swap_upper_over_mouth_speaking", "↑", "with another user: upper face / mouth"),
         Figure("user_swap_upper_over_mouth_listening", "", "the same while listening"),
+        Figure("user_swap_speaking", "↑", "with another user, in latents: upper face / mouth"),
+        Figure("user_swap_listening", "", "the same while listening"),
     ],
 }
 
