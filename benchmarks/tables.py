@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 
 from rich.table import Table
 
+from visavis import markdown
+
 Row = Mapping[str, object]
 
 
@@ -37,6 +39,4 @@ def in_terminal(rows: Sequence[Row], title: str | None = None) -> Table:
 def in_markdown(rows: Sequence[Row]) -> str:
     """The same for a page."""
     names = list(rows[0])
-    lines = [names, ["---", *["---:"] * (len(names) - 1)]]
-    lines += [[said(row.get(name)) for name in names] for row in rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return markdown.table(names, [[said(row.get(name)) for name in names] for row in rows])

@@ -47,6 +47,7 @@ from training.repeated import Repeated
 from training.rollout import RolloutConfig, rolled_blocks
 from visavis import record
 from visavis.config import FRAME_RATE_HZ
+from visavis.markdown import table
 from visavis.nn.echo import Echo, load_echo, load_vae
 from visavis.nn.vae import VAE
 
@@ -219,15 +220,13 @@ def markdown(
 ) -> str:
     """A row a person and their mean: every figure in the first and the last minute."""
     head = ["person", *best, "within the goal"]
-    lines = [head, ["---", *["---:"] * (len(head) - 1)]]
-    lines += [
+    lines = [
         [name, *map(str, found.values()), "yes" if keeps(found) else "no"]
         for name, found in changes.items()
     ]
     lines.append(["reconstruction", *(f"{value:.3f}" for value in best.values()), ""])
-    table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
     said = ", ".join(f"{name}: {fact}" for name, fact in facts.items())
-    return f"# Drift\n\n{said}\n\n{table}\n"
+    return f"# Drift\n\n{said}\n\n{table(head, lines)}\n"
 
 
 def plot(people: Sequence[Samples], mean: Changes, best: Mapping[str, float], path: Path) -> None:

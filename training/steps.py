@@ -43,6 +43,7 @@ from training.rollout import RolloutConfig, rollout
 from visavis import checkpoint, record
 from visavis.config import FRAME_RATE_HZ, EchoConfig
 from visavis.guidance import weights
+from visavis.markdown import table
 from visavis.nn.echo import Echo, load_echo, load_vae
 from visavis.nn.vae import VAE
 
@@ -192,16 +193,14 @@ def markdown(
     def cells(found: Row) -> list[str]:
         return [f"{found[f.name]:z.{f.digits}f}" if f.name in found else ABSENT for f in figures]
 
-    lines = [head, ["---", *["---:"] * (len(head) - 1)]]
-    lines.append([TRUTH, ABSENT, ABSENT, ABSENT, *cells(truth)])
+    lines = [[TRUTH, ABSENT, ABSENT, ABSENT, *cells(truth)]]
     for s, found in rows.items():
         cost = str(s.evaluations_per_block)
         lines.append([s.name, str(s.num_steps), str(s.guidance), cost, *cells(found)])
-    table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
     said = ", ".join(f"{name}: {fact}" for name, fact in facts.items())
     legend = [f"- `{figure.name}`: {figure.meaning}" for figure in figures]
     legend += [f"- not measured, `{figure}`: {reason}" for figure, reason in notes.items()]
-    return "\n\n".join(["# Sampling steps", said, table, "\n".join(legend)]) + "\n"
+    return "\n\n".join(["# Sampling steps", said, table(head, lines), "\n".join(legend)]) + "\n"
 
 
 def plot(truth: Row, rows: Mapping[Setting, Row], path: Path) -> None:

@@ -197,14 +197,20 @@ def check_pending(name: str, signal: np.ndarray, waiting: int = 0) -> None:
         )
 
 
-def check_signal(config: EchoConfig, options: Options, name: str, signal: np.ndarray) -> None:
-    """SessionError unless `signal` fits the contract's `name` and was announced in `options`."""
-    check_tensor(session_inputs(config)[name], signal)
-    if name != "avatar_audio" and not getattr(options, name):
+def check_announced(options: Options, name: str) -> None:
+    """SessionError unless the session was started with the user's signal `name`."""
+    if not getattr(options, name):
         raise SessionError(
             f"{name}: got it in a session that was started without, expected none; start the "
             f'session with the option "{name}": true'
         )
+
+
+def check_signal(config: EchoConfig, options: Options, name: str, signal: np.ndarray) -> None:
+    """SessionError unless `signal` fits the contract's `name` and was announced in `options`."""
+    check_tensor(session_inputs(config)[name], signal)
+    if name != "avatar_audio":
+        check_announced(options, name)
     peak = np.abs(signal).max(initial=0) if signal.dtype == np.float32 else 0
     if peak > MAX_AUDIO_PEAK:
         raise SessionError(

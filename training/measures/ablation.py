@@ -12,8 +12,9 @@ import matplotlib
 import numpy as np
 
 from training.measures.figures import BY_NAME
-from training.measures.report import save_plot
+from training.measures.report import ABSENT, save_plot
 from visavis import record
+from visavis.markdown import table
 
 matplotlib.use("Agg")
 
@@ -87,26 +88,26 @@ def markdown(results: Results, others: Mapping[str, Row], facts: Mapping[str, ob
     rows = [row for rows in results.values() for row in rows]
     names = [n for n in (*PAPER[FULL], *OURS) if any(n in row for row in rows)]
     head = ["", *(f"{name} {BY_NAME[name].better}".strip() for name in names)]
-    lines = [head, ["---", *["---:"] * len(names)]]
-    for system, row in others.items():
-        lines.append([system, *(f"{row[n]:z.3f}" if n in row else "–" for n in names)])
+    lines = [
+        [system, *(f"{row[n]:z.3f}" if n in row else ABSENT for n in names)]
+        for system, row in others.items()
+    ]
     for name, found in results.items():
         cells = []
         for figure in names:
             known = spread(found, figure)
             mark = agreement(results, name, figure)
             cells.append(
-                "–" if known is None else f"{known[0]:z.3f} ± {known[1]:.3f} {mark}".strip()
+                ABSENT if known is None else f"{known[0]:z.3f} ± {known[1]:.3f} {mark}".strip()
             )
         lines.append([name, *cells])
-    table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
     said = ", ".join(f"{name}: {fact}" for name, fact in facts.items())
     marks = (
         "`=` the difference to the full network has the sign of ECHO's table, `≠` it has the "
         "other, `~` it is within the spread over seeds."
     )
     legend = "\n".join(f"- `{name}`: {BY_NAME[name].meaning}" for name in names)
-    return "\n\n".join(["# Ablation", said, table, marks, legend]) + "\n"
+    return "\n\n".join(["# Ablation", said, table(head, lines), marks, legend]) + "\n"
 
 
 def plot(results: Results, others: Mapping[str, Row], path: Path) -> None:

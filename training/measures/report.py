@@ -12,6 +12,7 @@ from training.measures.figures import BY_NAME, GROUPS, Figure
 from training.measures.lip_sync import MAX_OFFSET
 from training.measures.observation import Observation
 from visavis.config import FRAME_RATE_HZ
+from visavis.markdown import table
 
 matplotlib.use("Agg")
 
@@ -112,9 +113,8 @@ def plot_lip_sync(systems: Mapping[str, Sequence[Observation]], path: Path) -> b
 
 def _table(figures: Sequence[Figure], rows: Rows) -> str:
     head = ["system", *(f"{figure.name} {figure.better}".strip() for figure in figures)]
-    lines = [head, ["---", *["---:"] * len(figures)]]
-    lines += [[name, *(_cell(row, figure) for figure in figures)] for name, row in rows.items()]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    lines = [[name, *(_cell(row, figure) for figure in figures)] for name, row in rows.items()]
+    return table(head, lines)
 
 
 def _legend(figures: Sequence[Figure]) -> str:

@@ -28,6 +28,7 @@ from visavis.contract import contracts
 from visavis.messages import (
     PICTURES,
     SessionError,
+    check_announced,
     check_pending,
     check_portrait,
     check_tensor,
@@ -351,7 +352,7 @@ class SessionHost:
             state,
             avatar_audio=tensors.get("avatar_audio"),
             user_audio=tensors.get("user_audio"),
-            user_video=_user_video(tensors, self.config.image_size),
+            user_video=_user_video(tensors, state),
             transcript=parse_transcript(_text(tensors, "transcript")),
         )
         return session.finish(state) if message.end else state
@@ -410,7 +411,7 @@ def silent_block(config: EchoConfig) -> dict[str, np.ndarray]:
     return inputs
 
 
-def _user_video(tensors: Arrays, size: int) -> np.ndarray | None:
+def _user_video(tensors: Arrays, state: SessionState) -> np.ndarray | None:
     """The user's pictures of one message, (n, size, size, 3) uint8, however they came."""
     if "user_images" not in tensors:
         return tensors.get("user_video")
@@ -419,7 +420,8 @@ def _user_video(tensors: Arrays, size: int) -> np.ndarray | None:
             "user_images: got it together with user_video, expected one of them, as both are the "
             "user's face; leave one out"
         )
-    return decoded("user_images", tensors["user_images"], size)
+    check_announced(state.options, "user_video")
+    return decoded("user_images", tensors["user_images"], state.config.image_size)
 
 
 def _says(message: Message, flag: str) -> bool:
