@@ -32,6 +32,7 @@ from training.vae import (
     VAETraining,
     Weights,
     closely,
+    keep,
     painting_loss,
     pairs_of,
     reconstruct,
@@ -41,7 +42,7 @@ from training.vae import (
 from visavis import checkpoint
 from visavis import config as configs
 from visavis.config import SIZES
-from visavis.nn.echo import arrays, load_vae
+from visavis.nn.echo import load_vae
 from visavis.nn.vae import VAE
 
 
@@ -134,17 +135,8 @@ def train(cache: Path, larger_folder: Path, run: Path, settings: SmallerVAETrain
     def finish() -> Path:
         vae = VAE(config)
         vae.load_state_dict(averaged_weights(loop.folder)[0])
-        figures, _ = validate(vae.eval(), held_out_pairs(held_out, settings, 128))
-        facts = {name: round(value, 2) for name, value in figures.items()}
-        return checkpoint.save(
-            loop.folder / "checkpoint",
-            "vae",
-            config,
-            arrays(vae),
-            step=loop.step,
-            encoder_of=encoder_digest(larger_folder),
-            **facts,
-        )
+        pairs = held_out_pairs(held_out, settings, 128)
+        return keep(loop, vae.eval(), pairs, encoder_of=encoder_digest(larger_folder))
 
     for _ in loop:
         loop.update(losses)
