@@ -104,7 +104,8 @@ class Loop(Generic[ModelT]):
             weight_decay=config.weight_decay,
             foreach=True,
         )
-        self.average = AveragedModel(model, use_buffers=True)
+        # Buffers are copied: the mean of an index is another index.
+        self.average = AveragedModel(model, use_buffers=False)
         self.step = 0
         self.started = time.perf_counter()
         self.recent: dict[str, float] = {}

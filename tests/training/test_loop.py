@@ -63,3 +63,13 @@ def test_tensorboard_shows_curves_pictures_and_films(tmp_path):
 
 if __name__ == "__main__":
     run(Path(sys.argv[1]), accumulate=1)
+
+
+def test_what_is_no_weight_is_not_averaged(tmp_path):
+    model = torch.nn.Linear(2, 1)
+    model.register_buffer("index", torch.arange(10), persistent=False)
+    loop = Loop(tmp_path, model, LoopConfig(steps=100))
+    for _ in loop:
+        loop.update(lambda: {"loss": loop.model(torch.randn(4, 2)).square().mean()})
+    assert loop.averaged.index.tolist() == list(range(10))
+    assert not torch.equal(loop.averaged.weight, model.weight)
