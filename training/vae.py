@@ -382,15 +382,17 @@ def finish(
     else:
         measure_statistics(vae, pool, settings)
     torch.manual_seed(2)
-    return keep(loop, vae, pairs_of(draw(held_out, settings.shares, 128, 0.0)), **facts)
+    return keep(loop, config, vae, pairs_of(draw(held_out, settings.shares, 128, 0.0)), **facts)
 
 
-def keep(loop: Loop[VAE], vae: VAE, held_out_pairs: Tensor, **facts: object) -> Path:
+def keep(
+    loop: Loop[VAE], config: EchoConfig, vae: VAE, held_out_pairs: Tensor, **facts: object
+) -> Path:
     """A trained VAE as the checkpoint folder of its run, with its figures on held-out pairs."""
     figures, _ = validate(vae, held_out_pairs)
     rounded = {name: round(value, 2) for name, value in figures.items()}
     return checkpoint.save(
-        *(loop.folder / "checkpoint", "vae", vae.config, arrays(vae)),
+        *(loop.folder / "checkpoint", "vae", config, arrays(vae)),
         **{"step": loop.step, **facts, **rounded},
     )
 

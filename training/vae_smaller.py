@@ -136,7 +136,7 @@ def train(cache: Path, larger_folder: Path, run: Path, settings: SmallerVAETrain
         vae = VAE(config)
         vae.load_state_dict(averaged_weights(loop.folder)[0])
         pairs = held_out_pairs(held_out, settings, 128)
-        return keep(loop, vae.eval(), pairs, encoder_of=encoder_digest(larger_folder))
+        return keep(loop, config, vae.eval(), pairs, encoder_of=encoder_digest(larger_folder))
 
     for _ in loop:
         loop.update(losses)
