@@ -320,9 +320,9 @@ def conduct(lab: Laboratory, seeds: Sequence[int], names: Sequence[str], workers
 def write_found(lab: Laboratory, runs: Sequence[Run]) -> str:
     """Tables and plots of those runs that are measured; returns the table, if there is one yet."""
     measured = [run for run in runs if run.figures.exists()]
-    found: dict[str, list[Row]] = {name: [] for name in VARIANTS}
+    found: dict[str, dict[int, Row]] = {name: {} for name in VARIANTS}
     for run in measured:
-        found[run.name].append(json.loads(run.figures.read_text()))
+        found[run.name][run.seed] = json.loads(run.figures.read_text())
     if not found[FULL]:  # there is nothing yet to compare with
         return ""
     settings = lab.settings

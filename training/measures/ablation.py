@@ -1,6 +1,8 @@
 """This is where an ablation becomes a table beside ECHO's, and plots.
 
-Results are rows of figures, by variant and, within one, a row a seed.
+Results are rows of figures, by variant and seed. Runs of one seed have their stage 1, their batches
+and their lots in common, and seeds differ from each other by more than variants do; so a variant is
+compared with the full network of the same seed.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt  # after its backend is chosen
 
 Row = Mapping[str, float]
-Results = Mapping[str, Sequence[Row]]
+Results = Mapping[str, Mapping[int, Row]]
 FULL = "full"
 
 # ECHO's table (arXiv 2603.17427, main and ablation results) in our nearest figures. They are other
@@ -57,27 +59,39 @@ OURS = (
 )
 
 
-def spread(rows: Sequence[Row], name: str) -> tuple[float, float] | None:
-    """Mean and standard deviation of a figure over seeds; None where a run has none."""
-    values = [row[name] for row in rows if name in row]
-    if len(values) < len(rows) or not values:
+def spread(values: Sequence[float]) -> tuple[float, float] | None:
+    """Mean and standard deviation over seeds; None where there is nothing."""
+    if not values:
         return None
     return float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
+
+
+def figures_of(rows: Mapping[int, Row], name: str) -> list[float]:
+    """A figure of every seed; nothing where a run has none."""
+    values = [row[name] for row in rows.values() if name in row]
+    return values if len(values) == len(rows) else []
+
+
+def differences(results: Results, name: str, figure: str) -> list[float]:
+    """A figure of a variant less the full network's, for every seed that both were run under."""
+    rows, full = results[name], results[FULL]
+    both = [seed for seed in rows if figure in rows[seed] and figure in full.get(seed, {})]
+    return [rows[seed][figure] - full[seed][figure] for seed in both]
 
 
 def agreement(results: Results, name: str, figure: str) -> str:
     """Whether a variant differs from the full network as in the paper.
 
-    "=" the same sign, "≠" the other, "~" a difference within the spread of both; empty where the
-    paper says nothing.
+    "=" the same sign, "≠" the other, "~" a mean difference within its spread over seeds; empty
+    where the paper says nothing.
     """
     if figure not in PAPER.get(name, {}) or name == FULL:
         return ""
-    ours, full = spread(results[name], figure), spread(results[FULL], figure)
-    if ours is None or full is None:
+    found = spread(differences(results, name, figure))
+    if found is None:
         return ""
-    difference = ours[0] - full[0]
-    if abs(difference) <= np.hypot(ours[1], full[1]):
+    difference, deviation = found
+    if abs(difference) <= deviation:
         return "~"
     theirs = PAPER[name][figure] - PAPER[FULL][figure]
     return "=" if difference * theirs > 0 else "≠"
@@ -85,7 +99,7 @@ def agreement(results: Results, name: str, figure: str) -> str:
 
 def markdown(results: Results, others: Mapping[str, Row], facts: Mapping[str, object]) -> str:
     """A row a variant, mean ± deviation over seeds, the paper's differences and what is what."""
-    rows = [row for rows in results.values() for row in rows]
+    rows = [row for found in results.values() for row in found.values()]
     names = [n for n in (*PAPER[FULL], *OURS) if any(n in row for row in rows)]
     head = ["", *(f"{name} {BY_NAME[name].better}".strip() for name in names)]
     lines = [
@@ -95,7 +109,7 @@ def markdown(results: Results, others: Mapping[str, Row], facts: Mapping[str, ob
     for name, found in results.items():
         cells = []
         for figure in names:
-            known = spread(found, figure)
+            known = spread(figures_of(found, figure))
             mark = agreement(results, name, figure)
             cells.append(
                 ABSENT if known is None else f"{known[0]:z.3f} ± {known[1]:.3f} {mark}".strip()
@@ -103,8 +117,8 @@ def markdown(results: Results, others: Mapping[str, Row], facts: Mapping[str, ob
         lines.append([name, *cells])
     said = ", ".join(f"{name}: {fact}" for name, fact in facts.items())
     marks = (
-        "`=` the difference to the full network has the sign of ECHO's table, `≠` it has the "
-        "other, `~` it is within the spread over seeds."
+        "`=` the difference to the full network of the same seed has the sign of ECHO's table, `≠` "
+        "it has the other, `~` its mean is within its spread over seeds."
     )
     legend = "\n".join(f"- `{name}`: {BY_NAME[name].meaning}" for name in names)
     return "\n\n".join(["# Ablation", said, table(head, lines), marks, legend]) + "\n"
@@ -112,14 +126,14 @@ def markdown(results: Results, others: Mapping[str, Row], facts: Mapping[str, ob
 
 def plot(results: Results, others: Mapping[str, Row], path: Path) -> None:
     """A panel a figure: every seed a dot, the mean a bar, other systems dotted lines."""
-    rows = [row for rows in results.values() for row in rows]
+    rows = [row for found in results.values() for row in found.values()]
     names = [n for n in (*PAPER[FULL], *OURS) if any(n in row for row in rows)]
     columns = 4
     shape = (-(-len(names) // columns), columns)
     figure, axes = plt.subplots(*shape, figsize=(15, 0.6 + 2.6 * shape[0]), squeeze=False)
     for axis, name in zip(axes.flat, names, strict=False):
         for place, found in enumerate(results.values()):
-            values = [row.get(name, np.nan) for row in found]
+            values = [row.get(name, np.nan) for row in found.values()]
             axis.barh(place, np.mean(values), color="0.8")
             axis.plot(values, [place] * len(values), "o", color="C0", markersize=4)
         for n, (system, row) in enumerate(others.items()):
@@ -137,11 +151,11 @@ def plot(results: Results, others: Mapping[str, Row], path: Path) -> None:
 
 def plot_reach(results: Results, path: Path) -> None:
     """Likeness of reactions by how far back lies what they depend on: a line a variant."""
-    row = results[FULL][0]
+    row = next(iter(results[FULL].values()))
     ages = [name.removeprefix("reach_count_") for name in row if name.startswith("reach_count_")]
     figure, axis = plt.subplots(figsize=(8, 4.5))
     for name, found in results.items():
-        known = [spread(found, f"reach_{age}") or (np.nan, np.nan) for age in ages]
+        known = [spread(figures_of(found, f"reach_{age}")) or (np.nan, np.nan) for age in ages]
         means, deviations = (np.array(side) for side in zip(*known, strict=True))
         axis.errorbar(range(len(ages)), means, deviations, marker="o", capsize=3, label=name)
     counts = [int(row[f"reach_count_{age}"]) for age in ages]
@@ -167,6 +181,6 @@ def write(
     table = markdown(results, others, facts)
     (out / "ablation.md").write_text(table)
     plot(results, others, out / "ablation.png")
-    if any(name.startswith("reach_count_") for name in results[FULL][0]):
+    if any(name.startswith("reach_count_") for name in next(iter(results[FULL].values()))):
         plot_reach(results, out / "reach.png")
     return table
