@@ -71,5 +71,5 @@ def test_what_is_no_weight_is_not_averaged(tmp_path):
     loop = Loop(tmp_path, model, LoopConfig(steps=100))
     for _ in loop:
         loop.update(lambda: {"loss": loop.model(torch.randn(4, 2)).square().mean()})
-    assert loop.averaged.index.tolist() == list(range(10))
+    assert loop.averaged.get_buffer("index").tolist() == list(range(10))
     assert not torch.equal(loop.averaged.weight, model.weight)
