@@ -33,6 +33,7 @@ from typing import Annotated, TypeVar
 import cv2
 import torch
 import typer
+from torch import Tensor
 from tqdm import tqdm
 
 from training import listen, stage1, stage2
@@ -56,7 +57,7 @@ RowT = TypeVar("RowT")
 
 NOT_ECHO = ("motion",)
 TALKING_PARTS = (*NOT_ECHO, "decoupling")  # that stage 1 knows
-SWAPPED_BLOCKS = 50  # ten seconds: two rollouts more
+SWAPPED_BLOCKS = 50  # ten seconds
 
 
 @dataclass(frozen=True)
@@ -227,15 +228,15 @@ def measure(lab: Laboratory, run: Run, checkpoint: Path) -> Row:
     latents = rollout(echo, judge.people, run.rollout(lab.settings, blocks))
     made = System(run.name, lambda n: decode(vae, latents[n], portrait(n)), portrait, "baseline")
     sight = judge.look(made)
-    return judge.row(sight) | reach(judge, sight) | swap(lab, run, echo)
+    return judge.row(sight) | reach(judge, sight) | swap(lab, run, echo, latents)
 
 
-def swap(lab: Laboratory, run: Run, echo: Echo) -> dict[str, float]:
+def swap(lab: Laboratory, run: Run, echo: Echo, own: Tensor) -> dict[str, float]:
     """How far another user reaches into the mouth, of those who listen (`user_swap_report`)."""
     if not run.variant.listens:
         return {}
     blocks = min(SWAPPED_BLOCKS, lab.frames // echo.config.block_frames)
-    return stage2.user_swap_report(echo, lab.people, run.rollout(lab.settings, blocks))
+    return stage2.user_swap_report(echo, lab.people, own, run.rollout(lab.settings, blocks))
 
 
 def kept(path: Path, measured: Callable[[], RowT]) -> RowT:

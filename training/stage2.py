@@ -255,25 +255,24 @@ def teach_to_listen(
 def report(echo: Echo, pool: Sequence[Track], held_out: list[Track]) -> dict[str, float]:
     """What stage 1 reports, with the user present, what is shown, and the swap of the user."""
     lips = lip_report(echo, pool, held_out, with_user=True)
+    settings = RolloutConfig(blocks=min(30, *(t.blocks for t in held_out)))
+    own = rollout(echo.eval(), held_out, settings)
     probe = fit_expression(some_of(pool), torch.device("cpu"))
     shown = expression_report(echo, probe, held_out)
-    return lips | shown | user_swap_report(echo, held_out)
+    return lips | shown | user_swap_report(echo, held_out, own, settings)
 
 
 def user_swap_report(
-    echo: Echo, held_out: list[Track], settings: RolloutConfig | None = None
+    echo: Echo, held_out: list[Track], own: Tensor, settings: RolloutConfig
 ) -> dict[str, float]:
     """Change of the upper face's latents over the mouth's under another user: speech, silence.
 
-    Over the first 30 blocks of every track, unless `settings` say otherwise.
+    `own` (B, T, C, h, w) is the rollout under their own users, of `settings.blocks` at least.
     """
-    echo.eval()
-    settings = settings or RolloutConfig(blocks=min(30, *(t.blocks for t in held_out)))
     frames = settings.blocks * echo.config.block_frames
     strangers = [track.user for track in others(held_out)]
-    own = rollout(echo, held_out, settings)
     other = rollout(echo, held_out, settings, users=strangers)
-    change = (other - own).abs().mean(2)  # (B, T, h, w)
+    change = (other - own[:, :frames]).abs().mean(2)  # (B, T, h, w)
     eighth = change.shape[-1] // 8
     upper = change[:, :, 2 * eighth : 4 * eighth, 2 * eighth : 6 * eighth].mean((2, 3))
     mouth = change[:, :, 5 * eighth : 6 * eighth, 3 * eighth : 5 * eighth].mean((2, 3))

@@ -392,8 +392,7 @@ def keep(
     figures, _ = validate(vae, held_out_pairs)
     rounded = {name: round(value, 2) for name, value in figures.items()}
     return checkpoint.save(
-        *(loop.folder / "checkpoint", "vae", config, arrays(vae)),
-        **{"step": loop.step, **facts, **rounded},
+        loop.folder / "checkpoint", "vae", config, arrays(vae), step=loop.step, **facts, **rounded
     )
 
 

@@ -61,10 +61,6 @@ def test_tensorboard_shows_curves_pictures_and_films(tmp_path):
     assert len(film) == 10 and film[9][8, 4].mean() > 150 > film[0][8, 4].mean()
 
 
-if __name__ == "__main__":
-    run(Path(sys.argv[1]), accumulate=1)
-
-
 def test_what_is_no_weight_is_not_averaged(tmp_path):
     model = torch.nn.Linear(2, 1)
     model.register_buffer("index", torch.arange(10), persistent=False)
@@ -73,3 +69,7 @@ def test_what_is_no_weight_is_not_averaged(tmp_path):
         loop.update(lambda: {"loss": loop.model(torch.randn(4, 2)).square().mean()})
     assert loop.averaged.get_buffer("index").tolist() == list(range(10))
     assert not torch.equal(loop.averaged.weight, model.weight)
+
+
+if __name__ == "__main__":
+    run(Path(sys.argv[1]), accumulate=1)

@@ -97,10 +97,21 @@ def agreement(results: Results, name: str, figure: str) -> str:
     return "=" if difference * theirs > 0 else "≠"
 
 
+def known(results: Results) -> list[str]:
+    """The figures that some run has, in the order in which they are shown."""
+    rows = [row for found in results.values() for row in found.values()]
+    return [name for name in (*PAPER[FULL], *OURS) if any(name in row for row in rows)]
+
+
+def ages_of(results: Results) -> dict[str, int]:
+    """How many reactions there are of every age of what they depend on."""
+    row, prefix = next(iter(results[FULL].values())), "reach_count_"
+    return {n.removeprefix(prefix): int(row[n]) for n in row if n.startswith(prefix)}
+
+
 def markdown(results: Results, others: Mapping[str, Row], facts: Mapping[str, object]) -> str:
     """A row a variant, mean ± deviation over seeds, the paper's differences and what is what."""
-    rows = [row for found in results.values() for row in found.values()]
-    names = [n for n in (*PAPER[FULL], *OURS) if any(n in row for row in rows)]
+    names = known(results)
     head = ["", *(f"{name} {BY_NAME[name].better}".strip() for name in names)]
     lines = [
         [system, *(f"{row[n]:z.3f}" if n in row else ABSENT for n in names)]
@@ -109,10 +120,12 @@ def markdown(results: Results, others: Mapping[str, Row], facts: Mapping[str, ob
     for name, found in results.items():
         cells = []
         for figure in names:
-            known = spread(figures_of(found, figure))
+            over_seeds = spread(figures_of(found, figure))
             mark = agreement(results, name, figure)
             cells.append(
-                ABSENT if known is None else f"{known[0]:z.3f} ± {known[1]:.3f} {mark}".strip()
+                ABSENT
+                if over_seeds is None
+                else f"{over_seeds[0]:z.3f} ± {over_seeds[1]:.3f} {mark}".strip()
             )
         lines.append([name, *cells])
     said = ", ".join(f"{name}: {fact}" for name, fact in facts.items())
@@ -126,8 +139,7 @@ def markdown(results: Results, others: Mapping[str, Row], facts: Mapping[str, ob
 
 def plot(results: Results, others: Mapping[str, Row], path: Path) -> None:
     """A panel a figure: every seed a dot, the mean a bar, other systems dotted lines."""
-    rows = [row for found in results.values() for row in found.values()]
-    names = [n for n in (*PAPER[FULL], *OURS) if any(n in row for row in rows)]
+    names = known(results)
     columns = 4
     shape = (-(-len(names) // columns), columns)
     figure, axes = plt.subplots(*shape, figsize=(15, 0.6 + 2.6 * shape[0]), squeeze=False)
@@ -151,15 +163,13 @@ def plot(results: Results, others: Mapping[str, Row], path: Path) -> None:
 
 def plot_reach(results: Results, path: Path) -> None:
     """Likeness of reactions by how far back lies what they depend on: a line a variant."""
-    row = next(iter(results[FULL].values()))
-    ages = [name.removeprefix("reach_count_") for name in row if name.startswith("reach_count_")]
+    ages = ages_of(results)
     figure, axis = plt.subplots(figsize=(8, 4.5))
     for name, found in results.items():
-        known = [spread(figures_of(found, f"reach_{age}")) or (np.nan, np.nan) for age in ages]
-        means, deviations = (np.array(side) for side in zip(*known, strict=True))
+        reached = [spread(figures_of(found, f"reach_{age}")) or (np.nan, np.nan) for age in ages]
+        means, deviations = (np.array(side) for side in zip(*reached, strict=True))
         axis.errorbar(range(len(ages)), means, deviations, marker="o", capsize=3, label=name)
-    counts = [int(row[f"reach_count_{age}"]) for age in ages]
-    labels = [f"{age} s\n{count} reactions" for age, count in zip(ages, counts, strict=True)]
+    labels = [f"{age} s\n{count} reactions" for age, count in ages.items()]
     axis.set_xticks(range(len(ages)), labels, fontsize=8)
     axis.set_xlabel("how far back lies what the reaction depends on")
     axis.set_ylabel("likeness to the true reactions, r")
@@ -178,9 +188,9 @@ def write(
         summary={"others": others, "paper": PAPER},
         raw=results,
     )
-    table = markdown(results, others, facts)
-    (out / "ablation.md").write_text(table)
+    page = markdown(results, others, facts)
+    (out / "ablation.md").write_text(page)
     plot(results, others, out / "ablation.png")
-    if any(name.startswith("reach_count_") for name in next(iter(results[FULL].values()))):
+    if ages_of(results):
         plot_reach(results, out / "reach.png")
-    return table
+    return page

@@ -11,17 +11,15 @@ import asyncio
 import json
 import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import triton_python_backend_utils as pb_utils
 
 from visavis import affect
-from visavis import config as configs
-from visavis.config import EchoConfig
 from visavis.serving import bls, logs, tensors, tracing
 from visavis.serving.admission import limit_of
 from visavis.serving.metrics import SessionMetrics
+from visavis.serving.model_args import parameters, size
 from visavis.serving.session_host import Message, SessionHost
 from visavis.serving.session_log import known_as
 
@@ -33,10 +31,9 @@ class TritonPythonModel:
         """The host, as the model's parameters and the environment say."""
         logs.start()
         tracing.start()
-        values = json.loads(args["model_config"])["parameters"]
-        values = {name: value["string_value"] for name, value in values.items()}
+        values = parameters(json.loads(args["model_config"]))
         self.host = SessionHost(
-            configs.load(EchoConfig, Path(args["model_repository"]).parent / "config.json"),
+            size(args),
             bls.call,
             affect.load(values["affect"], os.environ.get("OPENAI_API_KEY")),
             max_sessions=limit_of(os.environ.get("VISAVIS_MAX_SESSIONS") or values["max_sessions"]),

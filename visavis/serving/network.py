@@ -17,6 +17,7 @@ import onnxruntime
 
 from visavis.checkpoint import MANIFEST_FILE
 from visavis.contract import TRITON_TO_NUMPY
+from visavis.serving.model_args import parameters
 from visavis.serving.providers import OpenVINO, open_session, wish
 
 INT8_FILE = "model.int8.onnx"
@@ -70,8 +71,7 @@ class Network:
     @classmethod
     def of(cls, version: Path, model_config: Mapping[str, Any]) -> Network:
         """The network in a version's folder, run as Triton's config of the model says."""
-        parameters = model_config["parameters"]
-        values = {name: value["string_value"] for name, value in parameters.items()}
+        values = parameters(model_config)
         return cls(
             version / model_config["default_model_filename"],
             threads=int(values["intra_op_thread_count"]),

@@ -10,14 +10,12 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from visavis import config as configs
-from visavis.config import EchoConfig
 from visavis.serving import bls, sampling, tensors, tracing
+from visavis.serving.model_args import parameters, size
 
 
 class TritonPythonModel:
@@ -25,11 +23,10 @@ class TritonPythonModel:
 
     def initialize(self, args: dict[str, str]) -> None:
         """The loop, for this repository's size."""
-        parameters = json.loads(args["model_config"])["parameters"]
-        max_batch = int(parameters["denoiser_max_batch_size"]["string_value"])
-        config = configs.load(EchoConfig, Path(args["model_repository"]).parent / "config.json")
+        values = parameters(json.loads(args["model_config"]))
+        max_batch = int(values["denoiser_max_batch_size"])
         self.run = partial(
-            sampling.sample_all, denoiser=denoise, max_batch=max_batch, config=config
+            sampling.sample_all, denoiser=denoise, max_batch=max_batch, config=size(args)
         )
         tracing.start()
 
