@@ -55,7 +55,7 @@ from visavis.nn.echo import Echo, load_echo, load_vae
 RowT = TypeVar("RowT")
 
 
-NOT_ECHO = ("motion",)
+NOT_ECHO = ("motion", "articulation")
 TALKING_PARTS = (*NOT_ECHO, "decoupling")  # that stage 1 knows
 SWAPPED_BLOCKS = 50  # ten seconds
 

@@ -101,7 +101,7 @@ def draw_places(
 
 def draw_reference(track: Track) -> int:
     """Any frame of a track may be its portrait."""
-    return int(torch.randint(len(track.latents), ()))
+    return int(torch.randint(len(track.truth["speaking"]), ()))
 
 
 def stray(place: Place, block_frames: int, *, alike: bool) -> Place:

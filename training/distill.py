@@ -37,7 +37,7 @@ from training.data import tracks
 from training.denoising import Conditions, denoise, denoise_at_once
 from training.latents import cache_latents
 from training.loop import Loop, LoopConfig
-from training.losses import FlowConfig, flow_loss
+from training.losses import FlowConfig, flow_loss, lip_map
 from training.precision import half_precision
 from training.stage2 import draw_moment, hear_moment, mean_over_blocks, teach_to_listen
 from training.streaming import training_pool
@@ -58,6 +58,10 @@ class Distillation:
     conversations: int = 10  # in a batch, all at the same block
     loss_blocks: int = 2  # in a row, of each
     told_share: float = 0.5  # see `training.stage2`
+    true_lips: bool = True  # of who speaks the teacher knows the lips, and guides from there
+    # The learning rate of what an opening mouth looks like, over that of all else: to catch up
+    # where a network was given its ear for it late (`training.articulate`).
+    articulation_rate: float = 1.0
     report_every: int = 250
     context: ContextConfig = field(
         default_factory=lambda: ContextConfig(restart_share=0.05, own_share=0.5, stray_share=0.25)
@@ -79,10 +83,20 @@ def teacher_answer(
     def predict(x_t: Tensor, t: float, masks: Sequence[ConditionMask]) -> list[Tensor]:
         time = x_t.new_full((len(x_t), 1), t)
         under = [replace(conditions, present=x_t.new_tensor([mask] * len(x_t))) for mask in masks]
-        return [denoise(teacher, x_t, time, batch, previous, some) for some in under]
+        found = [denoise(teacher, x_t, time, batch, previous, some) for some in under]
+        return [
+            with_true_lips(x_0, batch) if settings.true_lips and audio else x_0
+            for x_0, (audio, _) in zip(found, masks, strict=True)
+        ]
 
     each = guided(predict, settings.audio_guidance_scale, settings.user_guidance_scale)
     return sample(each, noise, timesteps(settings.teacher_steps))
+
+
+def with_true_lips(x_0: Tensor, batch: BlockBatch) -> Tensor:
+    """A prediction (B, F, C, h, w) with the true lips in every frame in which the avatar speaks."""
+    lips = batch.speaking[:, :, None, None, None] * (lip_map(x_0, 2.0) - 1)
+    return x_0 + lips * (batch.x_0 - x_0)
 
 
 def student_loss(
@@ -143,8 +157,10 @@ def train(
     student = load_echo(start or teacher).train()
     student.requires_grad_(False)
     student.sdcm_denoiser.requires_grad_(True)
+    student.sdcm_denoiser.articulation.requires_grad_(False)
     student.reference_encoder.requires_grad_(start is not None)
-    loop = Loop(run, student, settings.loop)
+    rates = {True: settings.articulation_rate, False: 1.0}
+    loop = Loop(run, student, settings.loop, lambda name: rates["articulation_maps" in name])
     pool = training_pool(cache, vae, loop, stream)
     (run / "training.json").write_text(configs.to_json(settings))
     taught_by = load_echo(teacher).to(loop.device)

@@ -33,6 +33,7 @@ OF_TOKENS = {
     "sdcm_denoiser.position": 0,
     "reference_encoder.position": 0,
     "sdcm_denoiser.motion.token": 1,
+    "sdcm_denoiser.articulation_maps.token": 1,
 }
 
 

@@ -45,6 +45,7 @@ LISTENING_PARTS = (
     "affect_modulation",
     "affect_input",
 )
+HEARING_PARTS = ("sdcm_denoiser.articulation.",)  # that `training.articulate` trains
 SHOWN_BLOCKS = 25  # of a held-out track in sample films
 
 
@@ -78,7 +79,7 @@ def talking_loss(
 def speaks(name: str) -> bool:
     """Whether a parameter of Echo is trained by stage 1."""
     talking = name.startswith(("sdcm_denoiser", "reference_encoder"))
-    return talking and not any(part in name for part in LISTENING_PARTS)
+    return talking and not any(part in name for part in (*LISTENING_PARTS, *HEARING_PARTS))
 
 
 def nobody(config: EchoConfig, heard: Tensor) -> Conditions:

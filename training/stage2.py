@@ -215,6 +215,7 @@ def train(
     cache_latents(cache, vae)
     held_out = tracks(cache, "test")
     echo = load_echo(stage1, settings.without).train()
+    echo.sdcm_denoiser.articulation.requires_grad_(False)  # `training.articulate` has trained it
     loop = Loop(run, echo, settings.loop, rate_of=lambda name: rate_of(name, settings.old_rate))
     pool = training_pool(cache, vae, loop, stream)
     (run / "training.json").write_text(configs.to_json(settings))

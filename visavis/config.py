@@ -103,6 +103,7 @@ class DenoiserConfig:
     reference_tokens: int = 16
     gate_groups: int = 16
     audio_lookback_frames: int = 2
+    articulation_width: int = 128  # of what reads in the voice how far the mouth opens
 
 
 @dataclass(frozen=True)
@@ -131,8 +132,9 @@ class MotionConfig:
 # What can be left out, to see what it is good for. Of ECHO, the rows of its ablation table:
 # Low-level Perception Encoding, High-level Behaviour-grounded Context Understanding, and
 # Linguistic-driven Affective Understanding of the LCU, and the decoupling of SDCM. And what ECHO
-# does not have: the motion that is drawn and told to the denoiser.
-PARTS = ("perception", "understanding", "affect", "decoupling", "motion")
+# does not have: the motion that is drawn and told to the denoiser, and what reads the avatar's
+# voice for it.
+PARTS = ("perception", "understanding", "affect", "decoupling", "motion", "articulation")
 
 
 @dataclass(frozen=True)

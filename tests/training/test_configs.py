@@ -6,6 +6,7 @@ import pytest
 
 from training import (
     ablate,
+    articulate,
     distill,
     lip_sync,
     listen,
@@ -22,6 +23,7 @@ SETTINGS = {
     "vae": vae.VAETraining,
     "decoder": vae.VAETraining,
     "smaller": vae_smaller.SmallerVAETraining,
+    "articulate": articulate.Articulating,
     "stage1": stage1.Stage1Training,
     "listen": listen.Listening,
     "motion": motion_prior.MotionTraining,
@@ -36,5 +38,5 @@ SETTINGS = {
 def test_settings_load(path):
     size, _, kind = path.stem.partition("_")
     settings = config.load(SETTINGS.get(kind) or SETTINGS[path.stem], path)
-    if kind in ("vae", "decoder", "stage1"):
+    if kind in ("vae", "decoder", "articulate", "stage1"):
         assert settings.size == size

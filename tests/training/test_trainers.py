@@ -1,6 +1,7 @@
 """The trainers learn, resume as if never interrupted, and leave checkpoints that load."""
 
 import dataclasses
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -155,10 +156,20 @@ def test_a_student_makes_in_one_step_what_its_teacher_makes_in_many(cache, vae_f
 
 def test_a_teacher_of_one_unguided_step_has_nothing_to_teach(cache):
     torch.manual_seed(0)
-    echo = restless(Echo(CONFIG))
-    settings = distill.Distillation(1, audio_guidance_scale=1.0, user_guidance_scale=1.0)
+    echo = restless(Echo(CONFIG)).eval()
+    settings = distill.Distillation(
+        1, audio_guidance_scale=1.0, user_guidance_scale=1.0, true_lips=False
+    )
     places = stage2.draw_moment(tracks(cache, "train"), 4, settings.loss_blocks, told_share=0.5)
     assert float(distill.lesson_loss(echo, echo, places, settings)) < 1e-10  # of rounding
+
+
+def test_a_teacher_knows_the_lips_of_who_speaks():
+    guess, true = torch.zeros(1, 2, *CONFIG.latent_shape), torch.ones(1, 2, *CONFIG.latent_shape)
+    batch = SimpleNamespace(x_0=true, speaking=torch.tensor([[1.0, 0.0]]))
+    spoken, silent = distill.with_true_lips(guess, batch)[0]
+    assert not silent.any()
+    assert spoken[:, 2].amax() > 0.3 > 100 * spoken[:, 0].amax()
 
 
 def test_another_student_than_the_teacher_learns_to_read_the_portrait_too(

@@ -20,37 +20,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from visavis import motion as motions
 from visavis.config import EchoConfig
+from visavis.nn.articulation import Articulation
 from visavis.nn.attention import Attention, FeedForward, sinusoidal_embedding
-from visavis.nn.motion_input import MotionInput
+from visavis.nn.audio_tokens import AudioTokens
+from visavis.nn.place_maps import PlaceMaps
 from visavis.nn.residual import ResidualBlock
 from visavis.nn.sdcm import SDCM, EntangledCrossAttention
 
 TIMESTEP_WIDTH = 128
-
-
-class AudioTokens(nn.Module):
-    """Each frame's own window of the avatar's voice: (B, A, D_audio) -> (B, F, S, D)."""
-
-    window: Tensor
-
-    def __init__(self, config: EchoConfig):
-        super().__init__()
-        lookback, lookahead = config.denoiser.audio_lookback_frames, config.lookahead_frames
-        span = lookback + 1 + lookahead
-        first = config.audio.feature_frames - config.block_frames - lookahead - lookback
-        frames = torch.arange(config.block_frames)[:, None]
-        self.register_buffer("window", first + frames + torch.arange(span), persistent=False)
-        self.project = nn.Linear(config.audio.feature_width, config.denoiser.width)
-        self.norm = nn.LayerNorm(config.denoiser.width)
-        self.position = nn.Parameter(torch.randn(span, config.denoiser.width) * 0.02)
-        self.absent = nn.Parameter(torch.zeros(config.denoiser.width))
-
-    def forward(self, features: Tensor, present: Tensor) -> Tensor:
-        """features (B, A, D_audio); present (B, 1, 1): 0 puts a learned absence for the voice."""
-        tokens = self.norm(self.project(features))
-        tokens = present * tokens + (1 - present) * self.absent
-        return tokens[:, self.window] + self.position
 
 
 class DenoiserBlock(nn.Module):
@@ -109,10 +88,14 @@ class SDCMDenoiser(nn.Module):
     Returns x_0: (B, F, C, h, w).
     """
 
+    motion_scales: Tensor
+
     def __init__(self, config: EchoConfig):
         super().__init__()
         self.config = config
-        self.feels, self.moves = (part not in config.without for part in ("affect", "motion"))
+        self.feels, self.moves, self.articulates = (
+            part not in config.without for part in ("affect", "motion", "articulation")
+        )
         denoiser = config.denoiser
         width, stem, patch = denoiser.width, denoiser.stem_width, denoiser.patch
         channels = config.latent_channels
@@ -128,7 +111,10 @@ class SDCMDenoiser(nn.Module):
         )
         self.time_modulation = nn.Linear(width, 6 * width)
         self.audio_tokens = AudioTokens(config)
-        self.motion = MotionInput(config)
+        self.register_buffer("motion_scales", torch.tensor(motions.SCALES), persistent=False)
+        self.motion = PlaceMaps(config, len(motions.NAMES))
+        self.articulation = Articulation(config)
+        self.articulation_maps = PlaceMaps(config, 1)
         self.affect_project = nn.Linear(config.affect.width, width)
         self.affect_modulation = nn.Linear(config.affect.width, 6 * width)
         self.affect_input = nn.Linear(config.affect.width, width)
@@ -165,23 +151,24 @@ class SDCMDenoiser(nn.Module):
         motion: Tensor,
     ) -> Tensor:
         batch, frames = x_t.shape[:2]
+        has_audio, has_user = condition_mask[:, :1, None], condition_mask[:, 1:, None]
+        told = self._told(motion, avatar_audio_features, has_audio)
         planes = self._stem(x_t, reference_latents, previous_latents)  # (B·F, stem, h, w)
-        if self.moves:
-            planes = self.motion.planes(planes, motion)
+        for maps, numbers in told:
+            planes = maps.planes(planes, numbers)
         h = self.to_tokens(planes).flatten(2).transpose(1, 2)
         h = h.unflatten(0, (batch, frames)) + self.position + self.frame_position
 
         time = self.time(sinusoidal_embedding(timestep[:, 0] * 1000, TIMESTEP_WIDTH))
-        has_audio, has_user = condition_mask[:, :1, None], condition_mask[:, 1:, None]
         modulation = self.time_modulation(time).unflatten(1, (6, -1))
         if self.feels:
             felt = has_user[:, 0] * affect_tokens.mean(1)
             modulation = modulation + self.affect_modulation(felt).unflatten(1, (6, -1))
             h = h + self.affect_input(felt)[:, None, None]
         modulation = modulation[:, None]  # a frame each
-        if self.moves:
-            modulation = modulation + self.motion.modulation(motion)
-            h = h + self.motion.tokens(motion)
+        for maps, numbers in told:
+            modulation = modulation + maps.modulation(numbers)
+            h = h + maps.tokens(numbers)
         audio_tokens = self.audio_tokens(avatar_audio_features, has_audio)
         user = has_user * user_tokens.flatten(1, 2) + (1 - has_user) * self.user_absent
         context = reference_tokens
@@ -194,6 +181,17 @@ class SDCMDenoiser(nn.Module):
         for block in self.blocks:
             h = block(h, modulation, context, user, audio_tokens, lip_mask, face_mask)
         return reference_latents[:, None] + self._head(h, planes)
+
+    def _told(
+        self, motion: Tensor, voice: Tensor, has_audio: Tensor
+    ) -> list[tuple[PlaceMaps, Tensor]]:
+        """The numbers (B, F, M) that say what the face is to do, each with its maps."""
+        told = []
+        if self.moves:
+            told.append((self.motion, motion / self.motion_scales))
+        if self.articulates:
+            told.append((self.articulation_maps, has_audio * self.articulation(voice)))
+        return told
 
     def _stem(self, x_t: Tensor, reference: Tensor, previous: Tensor) -> Tensor:
         frames = x_t.shape[1]
