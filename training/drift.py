@@ -47,7 +47,7 @@ from training.repeated import Repeated
 from training.rollout import RolloutConfig, rolled_blocks
 from visavis import record
 from visavis.config import FRAME_RATE_HZ
-from visavis.markdown import table
+from visavis.markdown import listed, table
 from visavis.nn.echo import Echo, load_echo, load_vae
 from visavis.nn.vae import VAE
 
@@ -225,8 +225,7 @@ def markdown(
         for name, found in changes.items()
     ]
     lines.append(["reconstruction", *(f"{value:.3f}" for value in best.values()), ""])
-    said = ", ".join(f"{name}: {fact}" for name, fact in facts.items())
-    return f"# Drift\n\n{said}\n\n{table(head, lines)}\n"
+    return f"# Drift\n\n{listed(facts)}\n\n{table(head, lines)}\n"
 
 
 def plot(people: Sequence[Samples], mean: Changes, best: Mapping[str, float], path: Path) -> None:

@@ -123,7 +123,9 @@ def train(
         return {"loss": talking_loss(echo, places, nobody(config, heard), settings)}
 
     def figures(trained: Echo) -> dict[str, float]:
-        return lip_report(trained, pool, held_out, with_user=False)
+        settings = shown_rollout(held_out, with_user=False)
+        own = rollout(trained.eval(), held_out, settings)
+        return lip_report(trained, pool, held_out, own, settings)
 
     def show() -> None:
         film(loop, vae, held_out[0], with_user=False)
@@ -164,13 +166,23 @@ def some_of(pool: Sequence[Track], count: int = 48) -> Sequence[Track]:
     return pool[:: max(1, len(pool) // count)]
 
 
+def shown_rollout(held_out: list[Track], *, with_user: bool) -> RolloutConfig:
+    """What reports are about: six seconds of every held-out person, from their beginning."""
+    return RolloutConfig(blocks=min(30, *(t.blocks for t in held_out)), with_user=with_user)
+
+
 def lip_report(
-    echo: Echo, pool: Sequence[Track], held_out: list[Track], *, with_user: bool
+    echo: Echo,
+    pool: Sequence[Track],
+    held_out: list[Track],
+    own: Tensor,
+    settings: RolloutConfig,
 ) -> dict[str, float]:
-    """Audio-mouth correlation on held-out people, and what is left of it under another's voice."""
-    echo.eval()
+    """Audio-mouth correlation on held-out people, and what is left of it under another's voice.
+
+    `own` (B, T, C, h, w) is the rollout by `settings` under their own voices.
+    """
     probe = fit_probe(some_of(pool))
-    settings = RolloutConfig(blocks=min(30, *(t.blocks for t in held_out)), with_user=with_user)
     frames = settings.blocks * echo.config.block_frames
     swapped = held_out[1:] + held_out[:1]
 
@@ -180,7 +192,6 @@ def lip_report(
             np.mean([correlation(probe(z), t.truth["aperture"][:frames]) for t, z in pairs])
         )
 
-    own = rollout(echo, held_out, settings)
     other = rollout(echo, held_out, settings, voices=swapped)
     true = torch.stack([torch.from_numpy(t.latents[:frames].astype(np.float32)) for t in held_out])
     amplitude = np.mean(

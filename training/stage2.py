@@ -37,7 +37,7 @@ from training.losses import FlowConfig, flow_loss, noisy, swap_loss
 from training.measures.baselines import others
 from training.precision import half_precision
 from training.rollout import RolloutConfig, rollout
-from training.stage1 import LISTENING_PARTS, film, lip_report, some_of, teach
+from training.stage1 import LISTENING_PARTS, film, lip_report, shown_rollout, some_of, teach
 from training.streaming import training_pool
 from visavis import config as configs
 from visavis.nn.echo import Echo, load_echo
@@ -255,9 +255,9 @@ def teach_to_listen(
 
 def report(echo: Echo, pool: Sequence[Track], held_out: list[Track]) -> dict[str, float]:
     """What stage 1 reports, with the user present, what is shown, and the swap of the user."""
-    lips = lip_report(echo, pool, held_out, with_user=True)
-    settings = RolloutConfig(blocks=min(30, *(t.blocks for t in held_out)))
+    settings = shown_rollout(held_out, with_user=True)
     own = rollout(echo.eval(), held_out, settings)
+    lips = lip_report(echo, pool, held_out, own, settings)
     probe = fit_expression(some_of(pool), torch.device("cpu"))
     shown = expression_report(echo, probe, held_out)
     return lips | shown | user_swap_report(echo, held_out, own, settings)

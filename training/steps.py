@@ -43,7 +43,7 @@ from training.rollout import RolloutConfig, rollout
 from visavis import checkpoint, record
 from visavis.config import FRAME_RATE_HZ, EchoConfig
 from visavis.guidance import weights
-from visavis.markdown import table
+from visavis.markdown import listed, table
 from visavis.nn.echo import Echo, load_echo, load_vae
 from visavis.nn.vae import VAE
 
@@ -197,10 +197,10 @@ def markdown(
     for s, found in rows.items():
         cost = str(s.evaluations_per_block)
         lines.append([s.name, str(s.num_steps), str(s.guidance), cost, *cells(found)])
-    said = ", ".join(f"{name}: {fact}" for name, fact in facts.items())
     legend = [f"- `{figure.name}`: {figure.meaning}" for figure in figures]
     legend += [f"- not measured, `{figure}`: {reason}" for figure, reason in notes.items()]
-    return "\n\n".join(["# Sampling steps", said, table(head, lines), "\n".join(legend)]) + "\n"
+    parts = ["# Sampling steps", listed(facts), table(head, lines), "\n".join(legend)]
+    return "\n\n".join(parts) + "\n"
 
 
 def plot(truth: Row, rows: Mapping[Setting, Row], path: Path) -> None:

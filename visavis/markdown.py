@@ -1,8 +1,13 @@
-"""This is where a table is written for a page."""
+"""This is where facts and tables are written for a page."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+
+
+def listed(facts: Mapping[str, object]) -> str:
+    """The line that heads a page: under which circumstances it was measured."""
+    return ", ".join(f"{name}: {fact}" for name, fact in facts.items())
 
 
 def table(head: Sequence[str], lines: Iterable[Sequence[str]]) -> str:

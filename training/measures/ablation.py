@@ -16,7 +16,7 @@ import numpy as np
 from training.measures.figures import BY_NAME
 from training.measures.report import ABSENT, save_plot
 from visavis import record
-from visavis.markdown import table
+from visavis.markdown import listed, table
 
 matplotlib.use("Agg")
 
@@ -128,13 +128,12 @@ def markdown(results: Results, others: Mapping[str, Row], facts: Mapping[str, ob
                 else f"{over_seeds[0]:z.3f} ± {over_seeds[1]:.3f} {mark}".strip()
             )
         lines.append([name, *cells])
-    said = ", ".join(f"{name}: {fact}" for name, fact in facts.items())
     marks = (
         "`=` the difference to the full network of the same seed has the sign of ECHO's table, `≠` "
         "it has the other, `~` its mean is within its spread over seeds."
     )
     legend = "\n".join(f"- `{name}`: {BY_NAME[name].meaning}" for name in names)
-    return "\n\n".join(["# Ablation", said, table(head, lines), marks, legend]) + "\n"
+    return "\n\n".join(["# Ablation", listed(facts), table(head, lines), marks, legend]) + "\n"
 
 
 def plot(results: Results, others: Mapping[str, Row], path: Path) -> None:

@@ -12,7 +12,7 @@ from training.measures.figures import BY_NAME, GROUPS, Figure
 from training.measures.lip_sync import MAX_OFFSET
 from training.measures.observation import Observation
 from visavis.config import FRAME_RATE_HZ
-from visavis.markdown import table
+from visavis.markdown import listed, table
 
 matplotlib.use("Agg")
 
@@ -40,7 +40,7 @@ OVERVIEW = (
 
 def markdown(rows: Rows, missing: Mapping[str, str], facts: Mapping[str, object]) -> str:
     """One table a group, one row a system, what figures mean, and what was not measured and why."""
-    parts = ["# Evaluation", ", ".join(f"{name}: {fact}" for name, fact in facts.items())]
+    parts = ["# Evaluation", listed(facts)]
     for group, figures in GROUPS.items():
         known = [figure for figure in figures if any(figure.name in row for row in rows.values())]
         if known:
