@@ -103,7 +103,8 @@ class DenoiserConfig:
     reference_tokens: int = 16
     gate_groups: int = 16
     audio_lookback_frames: int = 2
-    articulation_width: int = 128  # of what reads in the voice how far the mouth opens
+    articulation_width: int = 128  # of what reads in the voice how far the mouth opens,
+    articulation_gain: float = 1.0  # and how many times that the face is told
 
 
 @dataclass(frozen=True)

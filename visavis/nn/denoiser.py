@@ -190,7 +190,8 @@ class SDCMDenoiser(nn.Module):
         if self.moves:
             told.append((self.motion, motion / self.motion_scales))
         if self.articulates:
-            told.append((self.articulation_maps, has_audio * self.articulation(voice)))
+            opening = self.config.denoiser.articulation_gain * self.articulation(voice)
+            told.append((self.articulation_maps, has_audio * opening))
         return told
 
     def _stem(self, x_t: Tensor, reference: Tensor, previous: Tensor) -> Tensor:
