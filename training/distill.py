@@ -85,7 +85,7 @@ def teacher_answer(
         under = [replace(conditions, present=x_t.new_tensor([mask] * len(x_t))) for mask in masks]
         found = [denoise(teacher, x_t, time, batch, previous, some) for some in under]
         return [
-            with_true_lips(x_0, batch) if settings.true_lips and audio else x_0
+            with_true_lips(x_0, batch.x_0, batch.speaking) if settings.true_lips and audio else x_0
             for x_0, (audio, _) in zip(found, masks, strict=True)
         ]
 
@@ -93,10 +93,13 @@ def teacher_answer(
     return sample(each, noise, timesteps(settings.teacher_steps))
 
 
-def with_true_lips(x_0: Tensor, batch: BlockBatch) -> Tensor:
-    """A prediction (B, F, C, h, w) with the true lips in every frame in which the avatar speaks."""
-    lips = batch.speaking[:, :, None, None, None] * (lip_map(x_0, 2.0) - 1)
-    return x_0 + lips * (batch.x_0 - x_0)
+def with_true_lips(x_0: Tensor, true: Tensor, speaking: Tensor) -> Tensor:
+    """A prediction with the true lips in every frame in which the avatar speaks.
+
+    Args: x_0 and true (B, F, C, h, w), speaking (B, F).
+    """
+    lips = speaking[:, :, None, None, None] * (lip_map(x_0, 2.0) - 1)
+    return x_0 + lips * (true - x_0)
 
 
 def student_loss(

@@ -1,7 +1,6 @@
 """The trainers learn, resume as if never interrupted, and leave checkpoints that load."""
 
 import dataclasses
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -166,8 +165,7 @@ def test_a_teacher_of_one_unguided_step_has_nothing_to_teach(cache):
 
 def test_a_teacher_knows_the_lips_of_who_speaks():
     guess, true = torch.zeros(1, 2, *CONFIG.latent_shape), torch.ones(1, 2, *CONFIG.latent_shape)
-    batch = SimpleNamespace(x_0=true, speaking=torch.tensor([[1.0, 0.0]]))
-    spoken, silent = distill.with_true_lips(guess, batch)[0]
+    spoken, silent = distill.with_true_lips(guess, true, torch.tensor([[1.0, 0.0]]))[0]
     assert not silent.any()
     assert spoken[:, 2].amax() > 0.3 > 100 * spoken[:, 0].amax()
 
