@@ -60,9 +60,11 @@ def test_stopping_leaves_nothing(repository, portrait):
     server.stop()  # twice is no harm
 
 
+# What a shell runs in the background ignores SIGINT, and so would all that it starts.
 SERVE = """
-import sys
+import signal, sys
 from visavis.serving.server import Ports, Server, serve
+signal.signal(signal.SIGINT, signal.default_int_handler)
 server = Server(sys.argv[1], ports=Ports(0, 0, 0), stop_timeout_s=2)
 serve(server, lambda: print(server.process.pid, server.region_prefix, flush=True))
 """
