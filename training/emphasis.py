@@ -5,7 +5,7 @@
 What is read in a voice is the mean of what mouths do at it, and a decoder paints the mean of what a
 prediction leaves open: both open a mouth less widely than true ones are. So the checkpoint OUT is
 told what was read times `gain` (`DenoiserConfig.articulation_gain`); all weights stay as they are.
-Too much shows in teeth that shine, and in lips that part in silence.
+Too much makes teeth shine.
 """
 
 from __future__ import annotations
