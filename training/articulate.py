@@ -18,7 +18,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated
 
 import numpy as np
 import torch
@@ -26,7 +25,7 @@ import typer
 from torch import Tensor, nn
 
 from training.batches import Place, draw_places
-from training.command import Stream, run_trainer
+from training.command import Start, Stream, run_trainer
 from training.data import Track, tracks
 from training.loop import Loop, LoopConfig
 from training.probe import correlation
@@ -159,9 +158,7 @@ def main(
     vae: Path,
     run: Path,
     config: Path,
-    start: Annotated[
-        Path | None, typer.Option("--from", help="A checkpoint to begin with.")
-    ] = None,
+    start: Start = None,
     stream: Stream = "",
     threads: int = 2,
 ) -> None:

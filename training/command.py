@@ -15,6 +15,7 @@ from visavis import config as configs
 
 SettingsT = TypeVar("SettingsT")
 
+Start = Annotated[Path | None, typer.Option("--from", help="A checkpoint to begin with.")]
 Stream = Annotated[str, typer.Option(help="Shards to draw from; see training.streaming.")]
 
 

@@ -162,8 +162,11 @@ def train(
     student.sdcm_denoiser.requires_grad_(True)
     student.sdcm_denoiser.articulation.requires_grad_(False)
     student.reference_encoder.requires_grad_(start is not None)
-    rates = {True: settings.articulation_rate, False: 1.0}
-    loop = Loop(run, student, settings.loop, lambda name: rates["articulation_maps" in name])
+
+    def rate_of(name: str) -> float:
+        return settings.articulation_rate if "articulation_maps" in name else 1.0
+
+    loop = Loop(run, student, settings.loop, rate_of)
     pool = training_pool(cache, vae, loop, stream)
     (run / "training.json").write_text(configs.to_json(settings))
     taught_by = load_echo(teacher).to(loop.device)

@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated
 
 import numpy as np
 import torch
@@ -19,7 +18,7 @@ import typer
 from torch import Tensor
 
 from training.batches import Place, batch_of, draw_places
-from training.command import Stream, run_trainer
+from training.command import Start, Stream, run_trainer
 from training.contexts import ContextConfig, previous_latents
 from training.data import Track, tracks
 from training.denoising import Conditions, denoise
@@ -219,9 +218,7 @@ def main(
     vae: Path,
     run: Path,
     config: Path,
-    start: Annotated[
-        Path | None, typer.Option("--from", help="A checkpoint to begin with.")
-    ] = None,
+    start: Start = None,
     stream: Stream = "",
     threads: int = 2,
 ) -> None:

@@ -29,7 +29,7 @@ import torch.nn.functional as F
 import typer
 from torch import Tensor
 
-from training.command import run_trainer
+from training.command import Start, run_trainer
 from training.data import images_of, pictures, tracks
 from training.latents import cache_latents, encoder_digest
 from training.loop import Loop, LoopConfig, averaged_weights
@@ -401,9 +401,7 @@ def main(
     cache: Path,
     run: Path,
     config: Path,
-    start: Annotated[
-        Path | None, typer.Option("--from", help="A checkpoint to begin with.")
-    ] = None,
+    start: Start = None,
     echo: Annotated[
         Path | None, typer.Option(help="A network whose predictions the decoder learns to paint.")
     ] = None,
