@@ -30,8 +30,7 @@ def emphasize(echo: Path, out: Path, gain: float) -> Path:
         )
     denoiser = replace(found.config.denoiser, articulation_gain=gain)
     config = replace(found.config, denoiser=denoiser)
-    step, metrics = found.manifest["step"], found.manifest["metrics"]
-    return checkpoint.save(out, "echo", config, found.weights, step=step, metrics=metrics)
+    return checkpoint.save(out, "echo", config, found.weights, **found.facts)
 
 
 def main(

@@ -27,6 +27,7 @@ from visavis.contract import CONTRACT_VERSION
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
 MANIFEST_FILE = "manifest.json"
+SAVED = ("network", "contract_version", "revision", "parameters", "sha256")  # in every manifest
 
 
 class CheckpointError(ValueError):
@@ -44,6 +45,11 @@ class Checkpoint(Generic[ConfigT]):
     config: ConfigT
     weights: Mapping[str, np.ndarray]
     manifest: Mapping[str, Any]
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What is known of it and `save` cannot know again: steps, metrics, origin, …"""
+        return {name: fact for name, fact in self.manifest.items() if name not in SAVED}
 
 
 def save(
