@@ -13,8 +13,8 @@ seconds of the user go two seconds of the transcript.
 
 Written are `ablation.json` (every figure of every run), `ablation.md` (means and standard
 deviations over seeds, and whether each difference has the sign of ECHO's), `ablation.png` (the same
-to look at) and `reach.png`: how alike reactions are to the true ones, by how far back lies what
-they depend on. A stopped run goes on where it was; what is finished is kept in `OUT/seed_0/…`.
+to look at) and `reach.png`: how like true ones listening faces are, by how far back lie the latest
+news. A stopped run goes on where it was; what is finished is kept in `OUT/seed_0/…`.
 Runs are shared out among `--workers` processes of one thread each. Several machines may do a seed
 each into one OUT (`--only 0`, `--only 1`, …); run once more without `--only`, it writes what all of
 them found.
@@ -31,6 +31,7 @@ from pathlib import Path
 from typing import Annotated, TypeVar
 
 import cv2
+import numpy as np
 import torch
 import typer
 from torch import Tensor
@@ -43,8 +44,7 @@ from training.measures import lip_sync
 from training.measures.ablation import FULL, Results, Row, write
 from training.measures.baselines import baselines
 from training.measures.judge import Judge, Sight
-from training.measures.reactions import reach_figures
-from training.measures.row import motion_matrix
+from training.measures.reach import news_age_s, reach_figures
 from training.measures.system import System, portraits
 from training.rollout import RolloutConfig, rollout
 from training.workers import done, limit_threads
@@ -251,24 +251,28 @@ def kept(path: Path, measured: Callable[[], RowT]) -> RowT:
 
 
 def reach(judge: Judge, sight: Sight) -> dict[str, float]:
-    """`reach_AGE` and `reach_count_AGE`: likeness of reactions by what they depend on, in s."""
+    """`reach_AGE` and `reach_count_AGE`: likeness of listening faces by how old the news are."""
     clips = [
-        (motion_matrix(ours.motion), motion_matrix(true.motion), track)
-        for ours, true, track in zip(
-            sight.observations, judge.truth.observations, judge.people, strict=True
+        (ours.motion["exp"], true.motion["exp"], track.truth["speaking"], news_age_s(*causes))
+        for ours, true, track, causes in zip(
+            sight.observations,
+            judge.truth.observations,
+            judge.people,
+            map(causes_of, judge.people),
+            strict=True,
         )
-        if ours.motion is not None and true.motion is not None and "context_frame" in track.truth
+        if ours.motion is not None and true.motion is not None and causes
     ]
-    if not clips:
-        return {}
-    motions, truths, people = zip(*clips, strict=True)
-    causes, contexts = (
-        [track.truth[name] for track in people] for name in ("cause", "context_frame")
-    )
-    found = reach_figures(motions, truths, causes, contexts)
+    found = reach_figures(*zip(*clips, strict=True)) if clips else {}
     return {f"reach_{age}": one.r for age, one in found.items()} | {
         f"reach_count_{age}": one.count for age, one in found.items()
     }
+
+
+def causes_of(track: Track) -> list[np.ndarray]:
+    """What either person of a conversation reacts to; empty where the corpus does not say so."""
+    truths = track.truth, track.user.truth
+    return [t["cause"] for t in truths] if all("cause" in t for t in truths) else []
 
 
 @cache

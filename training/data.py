@@ -202,8 +202,7 @@ def truth_of(truth: Mapping[str, np.ndarray], person: str) -> dict[str, np.ndarr
 
     `aperture` (T,), `speaking` (T,) and `pose` (T, 3); `emotion` (T,) str, what is due to them;
     `transcript` () str, see `transcript`; of a rendered corpus also `eyes` (T, 3), see `eyes`,
-    `phoneme` (T,) str, empty in silence, `cause` (T,) str of their reaction, empty without one, and
-    `context_frame` (T,) int32, when that happened which sways it, or -1.
+    `phoneme` (T,) str, empty in silence, and `cause` (T,) str of their reaction, empty without one.
     """
     known = {name: truth[f"{person}_{name}"] for name in ("aperture", "speaking", "pose")}
     if "curve_names" in truth:
@@ -213,8 +212,7 @@ def truth_of(truth: Mapping[str, np.ndarray], person: str) -> dict[str, np.ndarr
     roles = {other: "avatar" if other == person else "user" for other in PEOPLE}
     known["transcript"] = np.array(json.dumps(transcript(turns, frames, roles)))
     if f"{person}_emotion" in truth:
-        known |= {name: named(truth, person, name) for name in NAMED}
-        return known | {"context_frame": truth[f"{person}_context_frame"]}
+        return known | {name: named(truth, person, name) for name in NAMED}
     return known | {"emotion": due_emotions(turns, person, frames)}
 
 

@@ -254,10 +254,8 @@ def test_what_a_rendered_corpus_tells_by_index_gets_its_names():
         "phoneme_names": np.array(["b", "ɹ"]),
         "a_cause": np.array([0, 1, 0], np.int8),
         "cause_names": np.array(["none", "bad_news"]),
-        "a_context_frame": np.array([-1, 0, 0], np.int32),
     }
     known = truth_of(truth, "a")
-    assert list(known["context_frame"]) == [-1, 0, 0]
     assert list(known["emotion"]) == ["neutral", "happy", "happy"]
     assert list(known["phoneme"]) == ["", "b", "ɹ"]
     assert list(known["cause"]) == ["", "bad_news", ""]

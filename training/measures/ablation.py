@@ -104,7 +104,7 @@ def known(results: Results) -> list[str]:
 
 
 def ages_of(results: Results) -> dict[str, int]:
-    """How many reactions there are of every age of what they depend on."""
+    """How many seconds of listening there are of every age of the latest news."""
     row, prefix = next(iter(results[FULL].values())), "reach_count_"
     return {n.removeprefix(prefix): int(row[n]) for n in row if n.startswith(prefix)}
 
@@ -161,17 +161,17 @@ def plot(results: Results, others: Mapping[str, Row], path: Path) -> None:
 
 
 def plot_reach(results: Results, path: Path) -> None:
-    """Likeness of reactions by how far back lies what they depend on: a line a variant."""
+    """Likeness of listening faces by how far back lie the latest news: a line a variant."""
     ages = ages_of(results)
     figure, axis = plt.subplots(figsize=(8, 4.5))
     for name, found in results.items():
         reached = [spread(figures_of(found, f"reach_{age}")) or (np.nan, np.nan) for age in ages]
         means, deviations = (np.array(side) for side in zip(*reached, strict=True))
         axis.errorbar(range(len(ages)), means, deviations, marker="o", capsize=3, label=name)
-    labels = [f"{age} s\n{count} reactions" for age, count in ages.items()]
+    labels = [f"{age}{' s' * age[0].isdigit()}\n{count} s" for age, count in ages.items()]
     axis.set_xticks(range(len(ages)), labels, fontsize=8)
-    axis.set_xlabel("how far back lies what the reaction depends on")
-    axis.set_ylabel("likeness to the true reactions, r")
+    axis.set_xlabel("how far back lie the latest news; how many seconds of listening there are")
+    axis.set_ylabel("likeness of listening faces to the true ones, r")
     axis.legend(fontsize=8)
     save_plot(figure, path)
 

@@ -16,8 +16,6 @@ Legend: T frames, D channels.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
 
@@ -25,7 +23,6 @@ from visavis.config import FRAME_RATE_HZ
 
 REACTION_FRAMES = 38
 LAGS = range(-10, 26)  # frames: 0.4 s before to 1 s after the truth
-REACH_S = (0.0, 4.0, 8.0, 12.0, 20.0, np.inf)  # edges of ages of what sways a reaction
 LEAST_CORRELATION = 0.1  # below it there is no reaction whose delay could be told
 
 
@@ -47,9 +44,9 @@ def reaction_figures(
     places = _places(motions, truths, causes)
     if not places:
         return {}
-    true = np.stack([_change(t, onset) for _, t, onset, _ in places])
-    found = {lag: np.stack([_change(m, onset + lag) for m, _, onset, _ in places]) for lag in LAGS}
-    correlations = {lag: _cosine(true, moved) for lag, moved in found.items()}
+    true = np.stack([_change(t, onset) for _, t, onset in places])
+    found = {lag: np.stack([_change(m, onset + lag) for m, _, onset in places]) for lag in LAGS}
+    correlations = {lag: cosine(true, moved) for lag, moved in found.items()}
     best = max(correlations, key=lambda lag: correlations[lag])
     figures = {
         "reaction_r": correlations[best],
@@ -60,60 +57,15 @@ def reaction_figures(
     return figures
 
 
-@dataclass(frozen=True)
-class Reach:
-    """Reactions whose cause lies equally far back: how many, and how alike the true ones, r."""
-
-    count: int
-    r: float
-
-
-def reach_figures(
-    motions: Sequence[np.ndarray],
-    truths: Sequence[np.ndarray],
-    causes: Sequence[np.ndarray],
-    contexts: Sequence[np.ndarray],
-) -> dict[str, Reach]:
-    """How alike reactions are by how far back lies what they depend on, in s, by `REACH_S`.
-
-    That is what sways a reaction (`contexts` (T,), its frame), or, where there is none (-1), the
-    cause itself, which the partner gives within a second: "now". No lag is searched for.
-    """
-    sums: dict[str, list[np.ndarray]] = {}
-    for moved, true, onset, clip in _places(motions, truths, causes):
-        since = int(contexts[clip][onset])
-        age = "now" if since < 0 else _reach((onset - since) / FRAME_RATE_HZ)
-        ours, theirs = _change(moved, onset), _change(true, onset)
-        products = [(ours * theirs).sum(), (ours**2).sum(), (theirs**2).sum()]
-        sums.setdefault(age, []).append(np.array(products))
-    figures = {}
-    for age in ("now", *map(_name, pairwise(REACH_S))):
-        if age in sums:
-            both, ours, theirs = np.sum(sums[age], axis=0)
-            r = float(both / np.sqrt(ours * theirs)) if ours * theirs > 0 else 0.0
-            figures[age] = Reach(len(sums[age]), r)
-    return figures
-
-
-def _reach(age_s: float) -> str:
-    edges = REACH_S[1:-1]
-    return list(map(_name, pairwise(REACH_S)))[int(np.searchsorted(edges, age_s, side="right"))]
-
-
-def _name(ends: tuple[float, float]) -> str:
-    first, last = ends
-    return f"{first:g}-{last:g}" if np.isfinite(last) else f"{first:g}+"
-
-
 def _places(
     motions: Sequence[np.ndarray], truths: Sequence[np.ndarray], causes: Sequence[np.ndarray]
-) -> list[tuple[np.ndarray, np.ndarray, int, int]]:
-    """Motion and truth in unit variance, onset and clip of every reaction that has room."""
+) -> list[tuple[np.ndarray, np.ndarray, int]]:
+    """Motion and truth in unit variance, and the onset of every reaction that has room."""
     scale = np.concatenate(truths).std(0)
     scale = np.where(scale > 0, scale, 1)
     return [
-        (m / scale, t / scale, int(onset), clip)
-        for clip, (m, t, c) in enumerate(zip(motions, truths, causes, strict=True))
+        (m / scale, t / scale, int(onset))
+        for m, t, c in zip(motions, truths, causes, strict=True)
         for onset in onsets(c[: len(m)])
         if onset + LAGS.start >= 0 and onset + LAGS.stop + REACTION_FRAMES <= min(len(m), len(t))
     ]
@@ -123,6 +75,7 @@ def _change(motion: np.ndarray, start: int) -> np.ndarray:
     return motion[start : start + REACTION_FRAMES] - motion[start]
 
 
-def _cosine(a: np.ndarray, b: np.ndarray) -> float:
-    scale = np.sqrt((a**2).sum() * (b**2).sum())
-    return float((a * b).sum() / scale) if scale > 0 else 0.0
+def cosine(first: np.ndarray, second: np.ndarray) -> float:
+    """Of two arrays as vectors; 0 where one of them is 0."""
+    norm = np.sqrt((first**2).sum() * (second**2).sum())
+    return float((first * second).sum() / norm) if norm > 0 else 0.0

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from training.measures.emotion import EmotionReader, listening_windows
-from training.measures.reactions import onsets, reach_figures, reaction_figures
+from training.measures.reactions import onsets, reaction_figures
 
 ONSETS = (40, 120, 190)
 T = 300
@@ -85,14 +85,3 @@ def test_the_reader_reads_what_it_was_shown_and_a_still_face_is_at_chance():
     assert reader.agreement([(np.zeros((0, 2)), np.array([], str))]) is None
     with pytest.raises(ValueError, match="expected two or more"):
         EmotionReader(train[:1])
-
-
-def test_reactions_count_where_what_they_depend_on_lies():
-    contexts = np.full(T, -1)
-    contexts[120], contexts[190] = 0, 160  # 4.8 s and 1.2 s back; the first has none: it is now
-    forgetful = reactions(0)
-    forgetful[120:180] = 0  # does not know what lies far back
-    found = reach_figures([forgetful], [reactions(0)], [causes()], [contexts])
-    assert {age: one.count for age, one in found.items()} == {"now": 1, "0-4": 1, "4-8": 1}
-    assert found["now"].r == found["0-4"].r == pytest.approx(1)
-    assert found["4-8"].r == 0
