@@ -8,10 +8,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from training.batches import BlockBatch
 from training.rollout import fixed_masks
+from visavis.config import EchoConfig
 from visavis.nn.echo import Echo
 
 
@@ -27,6 +29,16 @@ class Conditions:
         """Some of the blocks."""
         rows = list(index)
         return Conditions(self.user_tokens[rows], self.affect_tokens[rows], self.present[rows])
+
+
+def nobody(config: EchoConfig, heard: Tensor) -> Conditions:
+    """An avatar that has nobody to listen to; `heard` (B,) is 1 where it hears its own voice."""
+    lcu, affect, batch = config.lcu, config.affect, len(heard)
+    return Conditions(
+        heard.new_zeros(batch, config.block_frames, lcu.tokens_per_frame, lcu.width),
+        heard.new_zeros(batch, affect.tokens, affect.width),
+        torch.stack([heard, torch.zeros_like(heard)], dim=1),
+    )
 
 
 def denoise(

@@ -4,17 +4,17 @@
                                 [--vae CKPT --echo CKPT] [--config JSON]
 
 The films show one person, with their voice or silent. What is served now, or two checkpoints, is
-where it begins; a tenth of each film, its end, is held out. Two things are trained: the VAE's
-decoder on their face (the encoder stays, and with it everything that was learned of latents), and
-the denoiser on how this face moves with this voice, at a low rate. How they listen is not: one
-person's film does not say whom they listen to.
+where it begins; a tenth of each film, its end, is held out. The VAE's decoder learns to paint this
+face, from its true latents and from what the denoiser predicts of it; of a silent film's mouths
+from true ones alone, since nothing tells a prediction how they moved. All else stays: the encoder,
+and with it what was learned of latents, and the denoiser. Of one person's minutes, one step learns
+the mean of how they looked, which has no eyes, and nothing of whom they listened to.
 
-Written are `RUN/vae/checkpoint` and `RUN/echo/checkpoint`, ready for `python -m export`, and
+Written are `RUN/vae/checkpoint`, ready for `python -m export` beside the denoiser's checkpoint, and
 `RUN/report`: `figures.json`, held-out frames before and after (`sheet.jpg`) and `talk.mp4`, true,
 before and after side by side. A stopped run goes on where it was.
 
-What to expect is in README.md: skin, hair and teeth come nearer soon; motion that the corpus never
-showed does not come from minutes.
+What to expect is in docs/fidelity.md.
 
 Legend: T frames, H W pixels, C h w latents.
 """
@@ -32,7 +32,7 @@ import numpy as np
 import torch
 import typer
 
-from training import stage1, vae
+from training import vae
 from training.data import Track, tracks
 from training.film import write_video
 from training.identity import cosines, embeddings
@@ -63,13 +63,6 @@ class Finetuning:
             loop=LoopConfig(steps=1200, learning_rate=3e-4, save_every=200),
         )
     )
-    stage1: stage1.Stage1Training = field(
-        default_factory=lambda: stage1.Stage1Training(
-            batch=12,
-            report_every=200,
-            loop=LoopConfig(steps=300, learning_rate=1e-4, save_every=50),
-        )
-    )
 
 
 def starting_point(
@@ -87,16 +80,14 @@ def starting_point(
     return folders
 
 
-def finetune(cache: Path, start: tuple[Path, Path], out: Path, settings: Finetuning) -> None:
-    """Train both, or go on training; writes `out/vae/checkpoint` and `out/echo/checkpoint`."""
+def finetune(cache: Path, start: tuple[Path, Path], out: Path, settings: Finetuning) -> Path:
+    """Train the decoder, or go on training; returns the VAE's checkpoint, `out/vae/checkpoint`."""
     start_vae, start_echo = start
-    config = checkpoint.load(start_echo, "echo").config
-    vae.train(cache, out / "vae", replace(settings.vae, size=config.name), start_vae)
-    flow = settings.stage1.flow
-    if config.sampling.num_steps == 1:  # it always starts from pure noise, and is trained so
-        flow = replace(flow, pure_noise_share=1.0)
-    talking = replace(settings.stage1, size=config.name, flow=flow)
-    stage1.train(cache, out / "vae" / "checkpoint", out / "echo", talking, start=start_echo)
+    size = checkpoint.load(start_echo, "echo").config.name
+    painting = replace(settings.vae, size=size)
+    if not any(track.truth["speaking"].any() for track in tracks(cache, "train")):
+        painting = replace(painting, predicted_mouth_share=0.0)
+    return vae.train(cache, out / "vae", painting, start_vae, start_echo)
 
 
 def figures(found: np.ndarray, track: Track, latents_decoded: np.ndarray) -> dict[str, float]:
@@ -152,11 +143,10 @@ def main(
     start = starting_point(out, repository, vae_folder, echo_folder)
     size = checkpoint.load(start[1], "echo").config
     cache_person(films, out / "cache", size, settings.held_out_share)
-    finetune(out / "cache", start, out, settings)
-    finished = out / "vae" / "checkpoint", out / "echo" / "checkpoint"
-    found = report(out / "cache", {"before": start, "after": finished}, out / "report")
+    trained = finetune(out / "cache", start, out, settings)
+    found = report(out / "cache", {"before": start, "after": (trained, start[1])}, out / "report")
     print(json.dumps(found, indent=2))
-    print(f"serve it: python -m export --vae {finished[0]} --echo {finished[1]}")
+    print(f"serve it: python -m export --vae {trained} --echo {start[1]}")
 
 
 if __name__ == "__main__":

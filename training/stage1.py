@@ -21,7 +21,7 @@ from training.batches import Place, batch_of, draw_places
 from training.command import Start, Stream, run_trainer
 from training.contexts import ContextConfig, previous_latents
 from training.data import Track, tracks
-from training.denoising import Conditions, denoise
+from training.denoising import Conditions, denoise, nobody
 from training.latents import cache_latents, decode
 from training.loop import Loop, LoopConfig, averaged_weights
 from training.losses import FlowConfig, flow_loss, noisy
@@ -31,7 +31,7 @@ from training.rollout import RolloutConfig, rollout
 from training.streaming import training_pool
 from visavis import checkpoint
 from visavis import config as configs
-from visavis.config import SIZES, EchoConfig
+from visavis.config import SIZES
 from visavis.nn.echo import Echo, arrays, load_echo, load_vae
 
 # Parts of the denoiser that only a listener needs: stage 2 trains them.
@@ -79,16 +79,6 @@ def speaks(name: str) -> bool:
     """Whether a parameter of Echo is trained by stage 1."""
     talking = name.startswith(("sdcm_denoiser", "reference_encoder"))
     return talking and not any(part in name for part in (*LISTENING_PARTS, *HEARING_PARTS))
-
-
-def nobody(config: EchoConfig, heard: Tensor) -> Conditions:
-    """An avatar that has nobody to listen to; `heard` (B,) is 1 where it hears its own voice."""
-    lcu, affect, batch = config.lcu, config.affect, len(heard)
-    return Conditions(
-        heard.new_zeros(batch, config.block_frames, lcu.tokens_per_frame, lcu.width),
-        heard.new_zeros(batch, affect.tokens, affect.width),
-        torch.stack([heard, torch.zeros_like(heard)], dim=1),
-    )
 
 
 def train(

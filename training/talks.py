@@ -24,7 +24,7 @@ from tqdm import tqdm
 
 from training.batches import Place, batch_of
 from training.data import Track
-from training.denoising import Conditions, denoise_at_once
+from training.denoising import Conditions, denoise_at_once, nobody
 from training.hearing import hear
 from training.precision import half_precision
 from training.rollout import block_noise
@@ -83,15 +83,23 @@ def talks_of(echo: Echo, tracks: Sequence[Track], folder: Path) -> Talks:
 
 
 def predictions(echo: Echo, tracks: Sequence[Track]) -> Iterator[Tensor]:
-    """Latents (B, F, C, h, w) of one block after another, to where the shortest track ends."""
+    """Latents (B, F, C, h, w) of one block after another, to where the shortest track ends.
+
+    Where one of them has no partner (`training.person`), none of them listens.
+    """
     config, blocks = echo.config, min(track.blocks for track in tracks)
-    heard = hear(echo, [track.user for track in tracks], range(blocks), blocks)
+    heard: Tensor | None = None
+    if all(track.partner.exists() for track in tracks):
+        heard = hear(echo, [track.user for track in tracks], range(blocks), blocks)
     made: Tensor | None = None
     for block, (noise, _) in enumerate(block_noise(config, len(tracks), blocks, seed=0)):
         places = [Place(track, block, portraits(track)[block]) for track in tracks]
         batch = batch_of(places, config, echo.device)
-        present = heard.new_ones(len(tracks), 2)
-        conditions = Conditions(heard[:, block], echo.affect_encoder(batch.word_ids), present)
+        present = torch.ones(len(tracks), 2, device=echo.device)
+        conditions = nobody(config, present[:, 0])
+        if heard is not None:
+            affect = echo.affect_encoder(batch.word_ids)
+            conditions = Conditions(heard[:, block], affect, present)
         before = batch.previous_latents if made is None or block % AGAIN_TRUE == 0 else made
         previous = context(
             before,

@@ -11,7 +11,7 @@ import pytest
 import soundfile
 import torch
 
-from training import finetune, stage1, vae
+from training import finetune, vae
 from training.data import tracks
 from training.film import read_frames, write_video
 from training.loop import LoopConfig
@@ -26,8 +26,15 @@ FRAMES = 400
 LOOP = LoopConfig(steps=2, warmup_steps=1, save_every=2, report_every=1)
 SETTINGS = finetune.Finetuning(
     held_out_share=0.2,
-    vae=vae.VAETraining(decoder_only=True, batch=2, details=2, perceptual_details=1, loop=LOOP),
-    stage1=stage1.Stage1Training(batch=2, loop=LOOP),
+    vae=vae.VAETraining(
+        decoder_only=True,
+        batch=2,
+        details=2,
+        perceptual_details=1,
+        predicted=1,
+        predicted_details=2,
+        loop=LOOP,
+    ),
 )
 
 
@@ -63,15 +70,26 @@ def test_the_end_of_a_film_is_held_out_with_its_voice(run):
     assert train.truth["speaking"].any() and np.std(train.truth["aperture"]) > 0.001
 
 
-def test_only_the_decoder_and_what_talks_are_trained(run):
+def test_the_decoder_alone_is_trained_also_on_what_is_predicted(run):
     before, after = (load_vae(p) for p in (run / "vae", run / "run" / "vae" / "checkpoint"))
     moved = {n for n, w in before.state_dict().items() if (w != after.state_dict()[n]).any()}
     assert moved and all(name.startswith("decoder") for name in moved)
-    before, after = (load_echo(p) for p in (run / "echo", run / "run" / "echo" / "checkpoint"))
-    moved = {n for n, w in before.state_dict().items() if (w != after.state_dict()[n]).any()}
-    assert moved and not any(name.startswith(("lcu_encoder", "affect_encoder")) for name in moved)
     manifest = checkpoint.load(run / "run" / "vae" / "checkpoint", "vae").manifest
     assert manifest["encoder_of"] == checkpoint.load(run / "vae", "vae").manifest["sha256"]
+    (predicted,) = (run / "run" / "vae" / "predictions").glob("*.npy")
+    (train,) = tracks(run / "run" / "cache", "train")
+    assert np.load(predicted).shape == train.latents.shape
+
+
+@pytest.mark.parametrize(("speaks", "share"), [(True, 0.25), (False, 0.0)])
+def test_of_a_silent_film_no_predicted_mouth_is_painted(run, monkeypatch, speaks, share):
+    (train,) = tracks(run / "run" / "cache", "train")
+    train.truth["speaking"][:] = speaks
+    monkeypatch.setattr(finetune, "tracks", lambda cache, split: [train])
+    asked = []
+    monkeypatch.setattr(vae, "train", lambda cache, out, settings, *start: asked.append(settings))
+    finetune.finetune(run, (run / "vae", run / "echo"), run, finetune.Finetuning())
+    assert [(one.predicted_mouth_share, one.size) for one in asked] == [(share, "pico")]
 
 
 def test_the_report_shows_before_and_after(run):

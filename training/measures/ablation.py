@@ -165,6 +165,8 @@ def plot_reach(results: Results, path: Path) -> None:
     ages = ages_of(results)
     figure, axis = plt.subplots(figsize=(8, 4.5))
     for name, found in results.items():
+        if not any(figures_of(found, f"reach_{age}") for age in ages):
+            continue
         reached = [spread(figures_of(found, f"reach_{age}")) or (np.nan, np.nan) for age in ages]
         means, deviations = (np.array(side) for side in zip(*reached, strict=True))
         axis.errorbar(range(len(ages)), means, deviations, marker="o", capsize=3, label=name)

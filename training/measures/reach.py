@@ -24,7 +24,7 @@ from training.measures.reactions import cosine, onsets
 from visavis.config import FRAME_RATE_HZ
 
 NEWS = ("bad_news", "good_news")  # causes
-EDGES_S = (0.0, 4.0, 8.0, 12.0, 20.0, np.inf)  # of ages of the latest news
+EDGES_S = (0.0, 10.0, 20.0, np.inf)  # of ages of the latest news
 BEFORE = "before"  # the seconds of those who have no news yet
 
 

@@ -35,19 +35,17 @@ def test_news_age_from_the_first_reaction_of_either():
 def test_who_forgets_is_less_like_the_truth_from_then_on():
     silent, age = np.zeros(T, bool), news_age_s(causes(bad_news=NEWS))
     knows = reach_figures([3 * worry()], [worry()], [silent], [age])
-    assert {name: reach.count for name, reach in knows.items()} == {
-        **{"before": 10, "0-4": 4, "4-8": 4},
-        **{"8-12": 4, "12-20": 8, "20+": 10},
-    }
-    assert [reach.r for reach in knows.values()] == [pytest.approx(1)] * 6
-    forgets = reach_figures([worry(known_s=4)], [worry()], [silent], [age])
-    assert forgets["0-4"].r > 0.8
-    assert all(forgets[late].r < knows[late].r - 0.2 for late in ("4-8", "8-12", "12-20", "20+"))
+    counts = {name: reach.count for name, reach in knows.items()}
+    assert counts == {"before": 10, "0-10": 10, "10-20": 10, "20+": 10}
+    assert [reach.r for reach in knows.values()] == [pytest.approx(1)] * 4
+    forgets = reach_figures([worry(known_s=10)], [worry()], [silent], [age])
+    assert forgets["0-10"].r > 0.8
+    assert all(forgets[late].r < knows[late].r - 0.2 for late in ("10-20", "20+"))
 
 
 def test_what_is_spoken_does_not_count():
     speaking = np.zeros(T, bool)
     speaking[NEWS + 60] = True  # of the third second after the news
     age = news_age_s(causes(bad_news=NEWS))
-    assert reach_figures([worry()], [worry()], [speaking], [age])["0-4"].count == 3
+    assert reach_figures([worry()], [worry()], [speaking], [age])["0-10"].count == 9
     assert reach_figures([worry()], [worry()], [~np.zeros(T, bool)], [age]) == {}
