@@ -1,12 +1,13 @@
 """This is where the LCU hears conversations that are already known, many blocks in one pass.
 
 When serving, blocks come one by one and the LCU's state goes from each to the next. In training all
-of a conversation is there: the scans take long pieces at once, and only the blocks that are asked
-about are understood. What comes out is the same, which is a test; it is cheap enough to hear every
-conversation from its beginning, so that the memory learns what it is for.
+of a conversation is there: the scans take long pieces at once, what is remembered is averaged at
+once, and only the blocks that are asked about are understood, all together. What comes out is the
+same, which is a test; it is cheap enough to hear every conversation from its beginning, so that the
+memory learns what it is for.
 
-Legend: B conversations, n blocks, F block frames, K tokens a frame, D width, A audio feature
-frames, C h w latents.
+Legend: B conversations, n blocks, F block frames, K tokens a frame, D width, M memory tokens, S
+blocks of one, A audio feature frames, C h w latents.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from training.data import Track
@@ -77,11 +79,13 @@ def hear(
     Gradients reach perception through the last `learned_blocks` alone; pooling for the memory and
     what understands it learn from all blocks. `half` computes in bfloat16 where it is safe.
     """
-    device = echo.device
-    states = [torch.zeros(len(users), *spec.dims, device=device) for spec in lcu_state(echo.config)]
-    carried, (memory, summary) = [*states[:2], _first_faces(echo, users, blocks)], states[3:]
+    device, lcu = echo.device, echo.lcu_encoder
+    audio_state, video_state = (
+        torch.zeros(len(users), *spec.dims, device=device) for spec in lcu_state(echo.config)[:2]
+    )
+    carried = [audio_state, video_state, _first_faces(echo, users, blocks)]
     present = hindrance.present(len(users)).to(device)[:, None] if hindrance else 1.0
-    lcu, found = echo.lcu_encoder, []
+    pooled, asked = [], []
     learns_from = blocks.stop - learned_blocks if torch.is_grad_enabled() else blocks.stop
     for piece in _pieces(blocks, learns_from):
         with torch.set_grad_enabled(piece.start >= learns_from), half_precision(device, half):
@@ -89,14 +93,35 @@ def hear(
             if hindrance is not None:
                 voice, face = hindrance.roughen(voice, face)
             perceived, *carried = lcu.perception(voice, face, valid * present, *carried)
+            perceived = perceived.unflatten(1, (len(piece), -1))  # (B, n, F, K, D)
         with half_precision(device, half):
-            for offset, block in enumerate(piece):
-                index = torch.full((len(users), 1), block, device=device)
-                now = perceived.unflatten(1, (len(piece), -1))[:, offset]
-                memory, summary = lcu.context_memory(now, memory, summary, index)
-                if block >= blocks.stop - answers:
-                    found.append(lcu.understand(now, memory, summary))
-    return torch.stack(found, dim=1)
+            pooled.append(lcu.context_memory.pooled(perceived))
+        asked.append(perceived[:, max(0, blocks.stop - answers - piece.start) :])
+    with half_precision(device, half):
+        memory, summary = remembered(echo, torch.cat(pooled, dim=1), blocks, answers)
+        now = torch.cat(asked, dim=1)
+        found = lcu.understand(now.flatten(0, 1), memory.flatten(0, 1), summary.flatten(0, 1))
+    return found.unflatten(0, now.shape[:2])
+
+
+def remembered(echo: Echo, pooled: Tensor, blocks: range, answers: int) -> tuple[Tensor, Tensor]:
+    """What `ContextMemory` holds at the last `answers` of the blocks: (B, answers, M, D) and
+    (B, answers, D).
+
+    Args: pooled (B, n, D), of every block, `ContextMemory.pooled`.
+    """
+    lcu = echo.config.lcu
+    stride = lcu.memory_stride_blocks
+    before = blocks.start % stride  # blocks of the first token that were not heard, and count as 0
+    after = -(before + len(blocks)) % stride
+    tokens = F.pad(pooled.float(), (0, 0, before, after)).unflatten(1, (-1, stride))  # (B, tokens, S, D)
+    counts = torch.arange(1, stride + 1, device=pooled.device)[:, None]
+    means = tokens.cumsum(2) / counts
+    past = F.pad(means[:, :, -1], (0, 0, lcu.memory_tokens, 0))  # nothing, then whole tokens
+    last = before + len(blocks)
+    places = range(max(last - answers, before), last)
+    memory = [past[:, (n + 1) // stride :][:, : lcu.memory_tokens] for n in places]
+    return torch.stack(memory, dim=1), means.flatten(1, 2)[:, places.start : places.stop]
 
 
 def _pieces(blocks: range, border: int) -> list[range]:
@@ -111,14 +136,13 @@ def _pieces(blocks: range, border: int) -> list[range]:
 def _inputs(echo: Echo, users: Sequence[Track], blocks: range) -> tuple[Tensor, Tensor, Tensor]:
     """Voices (B, n·F, D), faces (B, n·F, C, h, w) of the block before, and who is there."""
     frames, device = echo.config.block_frames, echo.device
-    voices = np.stack([_padded(user.user_features, blocks) for user in users])
-    voices = voices[:, :, -frames:].reshape(len(users), len(blocks) * frames, -1)
+    voices = np.stack([_padded(user.user_features[:, -frames:], blocks) for user in users])
+    voices = voices.reshape(len(users), len(blocks) * frames, -1)
     faces = np.stack([_padded(user.latents, _frames_before(blocks, frames)) for user in users])
     there = torch.tensor([float(block > 0) for block in blocks]).repeat_interleave(frames)
     valid = there[None, :, None].expand(len(users), -1, 2)
-    tensors = torch.from_numpy(voices).float(), torch.from_numpy(faces).float(), valid
-    voice, face, valid = (tensor.to(device) for tensor in tensors)
-    return voice, face, valid
+    voice, face = (torch.from_numpy(halves).to(device).float() for halves in (voices, faces))
+    return voice, face, valid.to(device)
 
 
 def _first_faces(echo: Echo, users: Sequence[Track], blocks: range) -> Tensor:

@@ -94,11 +94,14 @@ class Loop(Generic[ModelT]):
         self.accelerator = Accelerator()
         self.folder, self.model, self.config = Path(folder), model.to(self.device), config
         (self.folder / "samples").mkdir(parents=True, exist_ok=True)
-        named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
-        self.parameters = [p for _, p in named]
-        self.rates = [rate_of(name) for name, _ in named]
+        rated: dict[float, list[nn.Parameter]] = {}  # few groups: each is a pass of the optimiser
+        for name, parameter in model.named_parameters():
+            if parameter.requires_grad:
+                rated.setdefault(rate_of(name), []).append(parameter)
+        self.rates = list(rated)
+        self.parameters = [parameter for group in rated.values() for parameter in group]
         self.optimizer = torch.optim.AdamW(
-            [{"params": [p]} for p in self.parameters],
+            [{"params": group} for group in rated.values()],
             lr=config.learning_rate,
             betas=(0.9, 0.98),
             weight_decay=config.weight_decay,

@@ -6,7 +6,7 @@ import torch
 
 from tests.sizes import tiny
 from training.data import Track
-from training.hearing import Hindrance, hear, heard_blocks
+from training.hearing import Hindrance, hear, heard_blocks, remembered
 from visavis.contract import lcu_state
 from visavis.nn.echo import Echo
 
@@ -71,6 +71,22 @@ def test_answers_and_gradients_do_not_depend_on_what_is_learned(echo, users):
         scans = echo.lcu_encoder.perception.audio_scan.project.weight.grad
         assert (scans is not None and bool(scans.any())) == (learned > 0)
         assert echo.lcu_encoder.context_memory.pool.weight.grad.any()
+
+
+def test_what_is_remembered_at_once_is_what_is_remembered_block_by_block(echo):
+    """From the middle of a token on, and for longer than the memory holds."""
+    lcu = echo.config.lcu
+    perceived = torch.randn(2, 700, 5, lcu.tokens_per_frame, lcu.width)
+    blocks, kept = range(-4, 696), echo.lcu_encoder.context_memory
+    memory, summary = torch.zeros(2, lcu.memory_tokens, lcu.width), torch.zeros(2, lcu.width)
+    found = []
+    with torch.no_grad():
+        for n, block in enumerate(blocks):
+            memory, summary = kept(perceived[:, n], memory, summary, torch.full((2, 1), block))
+            found.append((memory, summary))
+        at_once = remembered(echo, kept.pooled(perceived), blocks, len(blocks))
+    for parts, ours in zip(zip(*found, strict=True), at_once, strict=True):
+        torch.testing.assert_close(ours, torch.stack(parts, dim=1), rtol=1e-4, atol=1e-5)
 
 
 def test_a_window_forgets_what_was_before_it(echo, users):

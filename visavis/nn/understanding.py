@@ -36,13 +36,17 @@ class ContextMemory(nn.Module):
         self, perceived: Tensor, memory: Tensor, summary: Tensor, block_index: Tensor
     ) -> tuple[Tensor, Tensor]:
         """perceived (B, F, K, D), memory (B, M, D), summary (B, D), block_index (B, 1) int64."""
-        pooled = torch.tanh(self.pool(perceived.mean(dim=(1, 2))))
+        pooled = self.pooled(perceived)
         phase = block_index % self.stride  # (B, 1)
         weight = 1.0 / (phase + 1).to(pooled.dtype)
         summary = summary + (pooled - summary) * weight  # phase 0 starts a new mean
         full = (phase == self.stride - 1)[:, :, None]  # (B, 1, 1)
         shifted = torch.cat([memory[:, 1:], summary[:, None]], dim=1)
         return torch.where(full, shifted, memory), summary
+
+    def pooled(self, perceived: Tensor) -> Tensor:
+        """What is kept of a block: perceived (…, F, K, D) -> (…, D)."""
+        return torch.tanh(self.pool(perceived.mean(dim=(-3, -2))))
 
 
 class Understanding(nn.Module):
