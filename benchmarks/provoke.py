@@ -18,6 +18,7 @@ from functools import partial
 
 import grpc
 import numpy as np
+import psutil
 import tritonclient.grpc as triton
 from tritonclient.grpc import service_pb2_grpc
 from visavis_client import Client, Portrait, Request, Response, VisavisError, _wire
@@ -44,13 +45,13 @@ def kill(server: Server) -> None:
 
 
 def kill_process_of(server: Server, model: str) -> None:
-    """The model's own process."""
+    """The model's own process; the newest, should an older one not have ended yet."""
     assert server.process is not None
     config = configs.load(EchoConfig, server.repository / "config.json")
     models = ServedModels(server.grpc_url, config, partial(living, server.process.pid))
-    (process,) = [process for name, process in models.stubs() if name == model]
+    found = [process for name, process in models.stubs() if name == model]
     models.close()
-    process.kill()
+    max(found, key=psutil.Process.create_time).kill()
 
 
 # Messages by hand

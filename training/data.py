@@ -47,7 +47,8 @@ from visavis.nn.audio_encoder import AudioEncoder
 
 PEOPLE = ("a", "b")
 PICTURES = ("stills", "recorded")  # rendered people, and faces from films
-NAMED = ("emotion", "phoneme", "cause")  # what a rendered corpus tells by index
+NAMED = ("emotion", "phoneme", "cause")  # what a rendered corpus tells by index,
+WEIGHED = ("sobered", "lifted")  # and by weight
 
 
 @dataclass(frozen=True)
@@ -202,7 +203,8 @@ def truth_of(truth: Mapping[str, np.ndarray], person: str) -> dict[str, np.ndarr
 
     `aperture` (T,), `speaking` (T,) and `pose` (T, 3); `emotion` (T,) str, what is due to them;
     `transcript` () str, see `transcript`; of a rendered corpus also `eyes` (T, 3), see `eyes`,
-    `phoneme` (T,) str, empty in silence, and `cause` (T,) str of their reaction, empty without one.
+    `phoneme` (T,) str, empty in silence, `cause` (T,) str of their reaction, empty without one, and
+    `sobered` and `lifted` (T,) in [0, 1], how much bad and good news are on their mind.
     """
     known = {name: truth[f"{person}_{name}"] for name in ("aperture", "speaking", "pose")}
     if "curve_names" in truth:
@@ -212,6 +214,7 @@ def truth_of(truth: Mapping[str, np.ndarray], person: str) -> dict[str, np.ndarr
     roles = {other: "avatar" if other == person else "user" for other in PEOPLE}
     known["transcript"] = np.array(json.dumps(transcript(turns, frames, roles)))
     if f"{person}_emotion" in truth:
+        known |= {name: truth[f"{person}_{name}"] for name in WEIGHED}
         return known | {name: named(truth, person, name) for name in NAMED}
     return known | {"emotion": due_emotions(turns, person, frames)}
 

@@ -84,12 +84,14 @@ def every_few(track: Track) -> range:
 
 
 def shown(track: Track, names: Sequence[str], frames: Sequence[int]) -> np.ndarray:
-    """(n, K) float32: 1 where a label holds in a frame; names such as `emotion:sad`."""
+    """(n, K) float32: 1 where a label holds in a frame, names such as `emotion:sad`; or what the
+    truth itself says, of names such as `sobered`."""
     found = np.zeros((len(frames), len(names)), np.float32)
     for column, name in enumerate(names):
         kind, _, label = name.partition(":")
         if kind in track.truth:
-            found[:, column] = track.truth[kind][list(frames)] == label
+            values = track.truth[kind][list(frames)]
+            found[:, column] = values == label if label else values
     return found
 
 

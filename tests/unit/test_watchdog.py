@@ -11,6 +11,7 @@ from visavis.contract import contracts
 from visavis.serving.watchdog import (
     ASK_EVERY_S,
     LOOK_EVERY_S,
+    PATIENCE,
     QUIET_S,
     ServerGone,
     Watchdog,
@@ -32,7 +33,7 @@ class Pretended:
         return self.alive
 
     def answered(self):
-        return self.done
+        return dict(self.done)
 
     def ask(self, model):
         self.asked.append(model)
@@ -117,6 +118,33 @@ def test_a_model_that_hangs_is_replaced(models, look):
     models.hanging = {"decoder"}
     assert look(QUIET_S + 4 * LOOK_EVERY_S) == ["decoder"]
     assert look(60) == ["decoder"]
+
+
+def test_a_model_that_is_late_while_others_answer_is_not_replaced(models, look):
+    """On a crowded machine it waits for its turn, and answers in the end."""
+
+    def crowded():
+        models.done["sampler"] += 1
+        if models.asked.count("decoder") == PATIENCE - 1:
+            models.hanging.clear()
+
+    models.hanging = {"decoder"}
+    ask = models.ask
+    models.ask = lambda model: (crowded(), ask(model))[1]
+    assert look(60) == []
+    assert not models.hanging
+
+
+def test_a_model_that_hangs_while_others_answer_is_replaced(models, look):
+    def others_work():
+        models.done["sampler"] += 1
+
+    models.hanging = {"decoder"}
+    ask = models.ask
+    models.ask = lambda model: (others_work(), ask(model))[1]
+    assert look(60) == ["decoder"]
+    first = models.asked.index("decoder")
+    assert models.asked[first : first + PATIENCE] == ["decoder"] * PATIENCE
 
 
 def test_a_server_that_does_not_answer_is_looked_at_again(models):

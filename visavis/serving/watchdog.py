@@ -5,8 +5,10 @@
 Triton goes on calling a model ready whose process is gone, and never starts it again. So its
 processes are looked at several times a second, which costs nothing. A process that is there may
 still hang: a model that has done nothing for a while is asked something small (a canary), seldom,
-as on a machine of two cores every network's turn is felt. Unloading and loading mends both; those
-sessions whose blocks were under way are resumed by their clients.
+as on a machine of two cores every network's turn is felt. Ending what is left of its processes,
+unloading and loading mends both; those sessions whose blocks were under way are resumed by their
+clients. A model that does not answer while others do may be waiting for its turn on a crowded
+machine, so it is asked several times before it counts as hanging.
 
 `Server` has one for its own server; `visavis.serving.watch` is for one that somebody else started.
 """
@@ -20,6 +22,7 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -42,6 +45,7 @@ LOOK_EVERY_S = 0.25
 QUIET_S = 2.0  # after so long without work a model is asked something,
 ASK_EVERY_S = 10.0  # and then this often
 ANSWER_WITHIN_S = 3.0
+PATIENCE = 3  # unanswered canaries in a row, while others answer, until a model counts as hanging
 STUB = "triton_python_backend_stub"
 
 
@@ -66,7 +70,7 @@ class Models(Protocol):
         ...
 
     def reload(self, model: str) -> None:
-        """Unload and load a model."""
+        """End a model's processes, unload and load it."""
         ...
 
 
@@ -78,6 +82,7 @@ class Watch:
     answered: int = 0
     quiet_since_s: float = 0.0
     asked_s: float = field(default=-ASK_EVERY_S)
+    unanswered: int = 0  # canaries in a row
 
 
 @dataclass
@@ -124,7 +129,7 @@ class Watchdog:
             LOG.error("watchdog: %s does not live or does not answer; loading it anew", model)
             self.models.reload(model)
             watch = self.watches[model]
-            watch.processes, watch.quiet_since_s = 0, self.clock()
+            watch.processes, watch.quiet_since_s, watch.unanswered = 0, self.clock(), 0
             self.counts.reloads[model] += 1
         self.counts.looked_s = time.time()
 
@@ -140,18 +145,24 @@ class Watchdog:
         for model, answered in found.items():
             watch = self.watches.setdefault(model, Watch(quiet_since_s=now_s))
             if answered != watch.answered:
-                watch.answered, watch.quiet_since_s = answered, now_s
+                watch.answered, watch.quiet_since_s, watch.unanswered = answered, now_s, 0
             quiet_s, unasked_s = now_s - watch.quiet_since_s, now_s - watch.asked_s
-            if quiet_s >= QUIET_S and unasked_s >= ASK_EVERY_S:
+            if quiet_s >= QUIET_S and (unasked_s >= ASK_EVERY_S or watch.unanswered):
                 watch.asked_s = now_s
-                return [] if self._answers(model) else [model]  # one a look, lest they be felt
+                # One a look, lest they be felt.
+                return [model] if self._hangs(model, watch, found) else []
         return []
 
-    def _answers(self, model: str) -> bool:
+    def _hangs(self, model: str, watch: Watch, before: Mapping[str, int]) -> bool:
+        """Whether a model is given up. Args: before, what each has answered before it is asked."""
         answers = self.models.ask(model)
         self.counts.canaries[model] += 1
         self.counts.failed_canaries[model] += not answers
-        return answers
+        watch.unanswered = 0 if answers else watch.unanswered + 1
+        if answers:
+            return False
+        crowded = self.models.answered() != before
+        return watch.unanswered >= PATIENCE or not crowded
 
 
 class ServedModels:
@@ -257,7 +268,15 @@ class ServedModels:
                 client.stop_stream(cancel_requests=True)
 
     def reload(self, model: str) -> None:
-        """Unload and load; loading alone does nothing for what Triton holds to be loaded."""
+        """End its processes, unload and load.
+
+        Loading alone does nothing for what Triton holds to be loaded, and unloading leaves a
+        process alone as long as a request is under way in it: one that hangs would never end.
+        """
+        for name, process in self.stubs():
+            if name == model:
+                with suppress(psutil.Error):  # it may end at any time
+                    process.kill()
         self.client.unload_model(model, headers=self.headers)
         self.client.load_model(model, headers=self.headers)
 
