@@ -22,6 +22,12 @@ WINDOW_S = 1.0
 Listening = tuple[np.ndarray, np.ndarray]  # windows (N, D) and due emotions (N,) str
 
 
+def silent_windows(speaking: np.ndarray, frames: int) -> list[int]:
+    """First frames of the windows of so many frames in which nothing is said; speaking (T,) bool."""
+    starts = range(0, len(speaking) - frames + 1, frames)
+    return [start for start in starts if not speaking[start : start + frames].any()]
+
+
 def listening_windows(
     motion: np.ndarray, emotions: np.ndarray, speaking: np.ndarray, rate_hz: float
 ) -> Listening:
@@ -32,9 +38,8 @@ def listening_windows(
     frames = max(1, round(WINDOW_S * rate_hz))
     starts = [
         start
-        for start in range(0, len(motion) - frames + 1, frames)
-        if not speaking[start : start + frames].any()
-        and (emotions[start : start + frames] == emotions[start]).all()
+        for start in silent_windows(speaking[: len(motion)], frames)
+        if (emotions[start : start + frames] == emotions[start]).all()
     ]
     means = [motion[start : start + frames].mean(0) for start in starts]
     return np.array(means).reshape(-1, motion.shape[1]), emotions[starts].astype(str)

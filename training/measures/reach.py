@@ -20,6 +20,7 @@ from itertools import pairwise
 
 import numpy as np
 
+from training.measures.emotion import silent_windows
 from training.measures.reactions import cosine, onsets
 from visavis.config import FRAME_RATE_HZ
 
@@ -62,8 +63,8 @@ def reach_figures(
     """
     ours, true, ages = [], [], []
     for motion, truth, speaks, age_s in zip(motions, truths, speaking, ages_s, strict=True):
-        starts = listening_seconds(speaks[: len(motion)])
-        if len(starts):
+        starts = silent_windows(speaks[: len(motion)], FRAME_RATE_HZ)
+        if starts:
             ours.append(deviations(motion, starts))
             true.append(deviations(truth, starts))
             ages.append(age_s[starts])
@@ -84,13 +85,7 @@ def reach_figures(
     }
 
 
-def listening_seconds(speaking: np.ndarray) -> np.ndarray:
-    """First frames of the whole seconds (W,) in which nothing is said; speaking (T,) bool."""
-    starts = range(0, len(speaking) - FRAME_RATE_HZ + 1, FRAME_RATE_HZ)
-    return np.array([n for n in starts if not speaking[n : n + FRAME_RATE_HZ].any()], int)
-
-
-def deviations(motion: np.ndarray, starts: np.ndarray) -> np.ndarray:
+def deviations(motion: np.ndarray, starts: Sequence[int]) -> np.ndarray:
     """Means (W, D) of some seconds of a motion (T, D), less the mean of all of them."""
     means = np.stack([motion[n : n + FRAME_RATE_HZ].mean(0) for n in starts])
     return means - means.mean(0)
