@@ -23,7 +23,7 @@ Listening = tuple[np.ndarray, np.ndarray]  # windows (N, D) and due emotions (N,
 
 
 def silent_windows(speaking: np.ndarray, frames: int) -> list[int]:
-    """First frames of the windows of so many frames in which nothing is said; speaking (T,) bool."""
+    """First frames of the windows, so many frames each, without a word; speaking (T,) bool."""
     starts = range(0, len(speaking) - frames + 1, frames)
     return [start for start in starts if not speaking[start : start + frames].any()]
 
