@@ -115,7 +115,8 @@ def fit_codes(prior: MotionPrior, known: Situations, seed: int = 0) -> None:
         centres = np.unique(motions, axis=0)
         if len(centres) > len(codes):
             centres, _ = kmeans2(motions, len(codes), minit="++", rng=seed)
-        codes[: len(centres)] = torch.from_numpy(centres).unflatten(1, codes.shape[1:]) * scale
+        found = torch.from_numpy(centres).to(codes.device)
+        codes[: len(centres)] = found.unflatten(1, codes.shape[1:]) * scale
 
 
 def from_origin(some: Situations, group: str) -> Tensor:
