@@ -1,4 +1,4 @@
-"""A student that goes further: on the line from its teacher, and nowhere else."""
+"""Weights on the line through two networks, and nowhere else."""
 
 import dataclasses
 
@@ -14,7 +14,7 @@ from visavis.nn.echo import Echo, arrays, load_echo
 
 @pytest.fixture
 def folders(tmp_path):
-    """A teacher and a student."""
+    """Before and after."""
     found = []
     for seed in range(2):
         torch.manual_seed(seed)
@@ -25,17 +25,17 @@ def folders(tmp_path):
 
 @pytest.mark.parametrize("ratio", [0.0, 1.0, 1.5])
 def test_what_was_learned_is_taken_so_many_times(folders, tmp_path, ratio):
-    teacher, student = (checkpoint.load(folder).weights for folder in folders)
-    out = go_further(*folders, tmp_path / "out", ratio)
+    before, after = (checkpoint.load(folder).weights for folder in folders)
+    out = go_further(folders[0], folders[1], tmp_path / "out", ratio)
     for name, weight in checkpoint.load(out).weights.items():
-        learned = student[name] - teacher[name]
-        np.testing.assert_allclose(weight, teacher[name] + ratio * learned, atol=1e-6)
+        learned = after[name] - before[name]
+        np.testing.assert_allclose(weight, before[name] + ratio * learned, atol=1e-6)
     assert load_echo(out).config == tiny()
     assert checkpoint.load(out).manifest["ratio"] == ratio
 
 
-def test_a_student_of_another_shape_is_refused(folders, tmp_path):
+def test_a_network_of_another_shape_is_refused(folders, tmp_path):
     wider = dataclasses.replace(tiny(), denoiser=dataclasses.replace(tiny().denoiser, mlp_ratio=3))
     other = checkpoint.save(tmp_path / "other", "echo", wider, arrays(Echo(wider)))
-    with pytest.raises(ValueError, match=r"in the student, expected .* as in the teacher"):
+    with pytest.raises(ValueError, match=r"after training, expected .* as before"):
         go_further(folders[0], other, tmp_path / "out", 1.5)
