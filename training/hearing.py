@@ -138,7 +138,7 @@ def _pieces(blocks: range, border: int) -> list[range]:
 def _inputs(echo: Echo, users: Sequence[Track], blocks: range) -> tuple[Tensor, Tensor, Tensor]:
     """Voices (B, n·F, D), faces (B, n·F, C, h, w) of the block before, and who is there."""
     frames, device = echo.config.block_frames, echo.device
-    voices = np.stack([_padded(user.user_features[:, -frames:], blocks) for user in users])
+    voices = np.stack([_padded(user.user_features, blocks)[:, -frames:] for user in users])
     voices = voices.reshape(len(users), len(blocks) * frames, -1)
     faces = np.stack([_padded(user.latents, _frames_before(blocks, frames)) for user in users])
     there = torch.tensor([float(block > 0) for block in blocks]).repeat_interleave(frames)
