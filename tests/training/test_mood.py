@@ -16,7 +16,7 @@ from training.loop import LoopConfig
 CONFIG = replace(tiny(), lcu=replace(tiny().lcu, memory_tokens=20))  # all of a conversation
 FRAMES = 200
 TOLD = 40  # frame
-LOOP = LoopConfig(steps=150, learning_rate=1e-2, warmup_steps=5, save_every=60, ema_decay=0.9)
+LOOP = LoopConfig(steps=90, learning_rate=1e-2, warmup_steps=5, save_every=60, ema_decay=0.9)
 CLEAR = Hindrance(voice_dropout=0.0, face_dropout=0.0, voice_noise=0.0, face_noise=0.0)
 LISTENING = Listening(conversations=6, answers=30, hindrance=CLEAR, loop=LOOP)
 SETTINGS = mood.MoodTraining("tiny", 1, LISTENING)
