@@ -121,7 +121,7 @@ def _process_killed(scene: Scene, model: str) -> Fault:
 
     def strike() -> None:
         begun_s = time.perf_counter()
-        provoke.kill_process_of(scene.server, model)
+        provoke.process_of(scene.server, model).kill()
 
         def wait() -> None:
             while scene.server.healed[model] == before:

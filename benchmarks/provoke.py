@@ -44,14 +44,14 @@ def kill(server: Server) -> None:
     server.stop()  # what it left in /dev/shm
 
 
-def kill_process_of(server: Server, model: str) -> None:
+def process_of(server: Server, model: str) -> psutil.Process:
     """The model's own process; the newest, should an older one not have ended yet."""
     assert server.process is not None
     config = configs.load(EchoConfig, server.repository / "config.json")
     models = ServedModels(server.grpc_url, config, partial(living, server.process.pid))
     found = [process for name, process in models.stubs() if name == model]
     models.close()
-    max(found, key=psutil.Process.create_time).kill()
+    return max(found, key=psutil.Process.create_time)
 
 
 # Messages by hand

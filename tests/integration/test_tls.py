@@ -10,7 +10,7 @@ import grpc
 import pytest
 from visavis_client import Client, Portrait, ServerUnavailable
 
-from benchmarks.provoke import kill_process_of
+from benchmarks.provoke import process_of
 from tests.integration.conftest import CONFIG, FREE, sound
 from visavis.serving.server import Server, Tls
 
@@ -59,7 +59,7 @@ def test_who_has_a_certificate_converses_and_is_watched_over(secured, keys, port
         for part in range(4):
             session.send(avatar_audio=sound(20, part))
             if part == 1:
-                kill_process_of(secured, "sdcm_denoiser")
+                process_of(secured, "sdcm_denoiser").kill()
         session.finish()
         assert [frame.index for frame in session.frames()] == list(range(80))
     assert secured.healed["sdcm_denoiser"] == 1 and CONFIG.block_frames < 80
