@@ -114,9 +114,8 @@ def remembered(echo: Echo, pooled: Tensor, blocks: range, answers: int) -> tuple
     stride = lcu.memory_stride_blocks
     before = blocks.start % stride  # blocks of the first token that were not heard, and count as 0
     after = -(before + len(blocks)) % stride
-    tokens = F.pad(pooled.float(), (0, 0, before, after)).unflatten(
-        1, (-1, stride)
-    )  # (B, tokens, S, D)
+    padded = F.pad(pooled.float(), (0, 0, before, after))
+    tokens = padded.unflatten(1, (-1, stride))  # (B, tokens, S, D)
     counts = torch.arange(1, stride + 1, device=pooled.device)[:, None]
     means = tokens.cumsum(2) / counts
     past = F.pad(means[:, :, -1], (0, 0, lcu.memory_tokens, 0))  # nothing, then whole tokens

@@ -5,10 +5,10 @@
 Triton goes on calling a model ready whose process is gone, and never starts it again. So its
 processes are looked at several times a second, which costs nothing. A process that is there may
 still hang: a model that has done nothing for a while is asked something small (a canary), seldom,
-as on a machine of two cores every network's turn is felt. Ending what is left of its processes,
-unloading and loading mends both; those sessions whose blocks were under way are resumed by their
-clients. A model that does not answer while others do may be waiting for its turn on a crowded
-machine, so it is asked several times before it counts as hanging.
+as on a machine of two cores every network's turn is felt. Unloading and loading mends both, once
+what hangs is ended; those sessions whose blocks were under way are resumed by their clients. A
+model that does not answer while others do may be waiting for its turn on a crowded machine, so it
+is asked several times before it counts as hanging.
 
 `Server` has one for its own server; `visavis.serving.watch` is for one that somebody else started.
 """
@@ -69,8 +69,12 @@ class Models(Protocol):
         """Whether a model answers at all."""
         ...
 
+    def end(self, model: str) -> None:
+        """End a model's processes."""
+        ...
+
     def reload(self, model: str) -> None:
-        """End a model's processes, unload and load it."""
+        """Unload and load a model."""
         ...
 
 
@@ -125,7 +129,11 @@ class Watchdog:
 
     def look(self) -> None:
         """Look once, and mend what is broken."""
-        for model in self._dead() or self._hanging():
+        dead = self._dead()
+        hanging = [] if dead else self._hanging()
+        for model in hanging:
+            self.models.end(model)
+        for model in dead or hanging:
             LOG.error("watchdog: %s does not live or does not answer; loading it anew", model)
             self.models.reload(model)
             watch = self.watches[model]
@@ -267,16 +275,16 @@ class ServedModels:
             finally:
                 client.stop_stream(cancel_requests=True)
 
-    def reload(self, model: str) -> None:
-        """End its processes, unload and load.
-
-        Loading alone does nothing for what Triton holds to be loaded, and unloading leaves a
-        process alone as long as a request is under way in it: one that hangs would never end.
-        """
+    def end(self, model: str) -> None:
+        """Kill its processes: unloading leaves alone those in which a request is under way, and one
+        that hangs would never end."""
         for name, process in self.stubs():
             if name == model:
                 with suppress(psutil.Error):  # it may end at any time
                     process.kill()
+
+    def reload(self, model: str) -> None:
+        """Unload and load; loading alone does nothing for what Triton holds to be loaded."""
         self.client.unload_model(model, headers=self.headers)
         self.client.load_model(model, headers=self.headers)
 
