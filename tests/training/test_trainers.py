@@ -254,11 +254,14 @@ def test_what_a_rendered_corpus_tells_by_index_gets_its_names():
         "phoneme_names": np.array(["b", "ɹ"]),
         "a_cause": np.array([0, 1, 0], np.int8),
         "cause_names": np.array(["none", "bad_news"]),
+        "a_sobered": np.array([0, 1, 0.5], np.float16),
+        "a_lifted": np.zeros(3, np.float16),
     }
     known = truth_of(truth, "a")
     assert list(known["emotion"]) == ["neutral", "happy", "happy"]
     assert list(known["phoneme"]) == ["", "b", "ɹ"]
     assert list(known["cause"]) == ["", "bad_news", ""]
+    assert list(known["sobered"]) == [0, 1, 0.5] and not known["lifted"].any()
 
 
 def test_stills_are_pictures_of_the_vae_but_no_tracks(cache, tmp_path):
