@@ -11,7 +11,6 @@ from visavis_client import Client, Conversation, Portrait
 from benchmarks.provoke import kill, process_of
 from tests.integration.conftest import FREE, sound, video
 from visavis.serving.server import Server
-from visavis.serving.watchdog import lives
 
 FRAMES = 150
 
@@ -87,13 +86,3 @@ def test_a_model_whose_process_is_killed_is_healed_and_sessions_go_on(
     found = pictures(client, face, conversation, process_of(server, model).kill)
     assert (found == expected).all()
     assert server.healed[model] == healed + 1
-
-
-@pytest.mark.parametrize("model", ["sdcm_sampler", "echo_session"])
-def test_a_model_that_hangs_is_healed_and_sessions_go_on(server, face, conversation, model):
-    expected = pictures(Client(server.grpc_url), face, conversation)
-    healed, hung = server.healed[model], process_of(server, model)
-    client = Client(server.grpc_url, frame_timeout_s=1.0)
-    assert (pictures(client, face, conversation, hung.suspend) == expected).all()
-    assert server.healed[model] == healed + 1
-    assert not lives(hung)

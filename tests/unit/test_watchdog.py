@@ -27,7 +27,6 @@ class Pretended:
     done: dict = field(default_factory=lambda: {"sampler": 0, "decoder": 0, "in_c++": 0})
     hanging: set = field(default_factory=set)
     asked: list = field(default_factory=list)
-    ended: list = field(default_factory=list)
     reloaded: list = field(default_factory=list)
 
     def processes(self):
@@ -39,9 +38,6 @@ class Pretended:
     def ask(self, model):
         self.asked.append(model)
         return model not in self.hanging
-
-    def end(self, model):
-        self.ended.append(model)
 
     def reload(self, model):
         self.reloaded.append(model)
@@ -75,7 +71,6 @@ def test_a_dead_process_is_replaced_at_once_and_only_once(models, look):
     del models.alive["sampler"]
     assert look() == ["sampler"]
     assert look(5) == models.reloaded == ["sampler"]
-    assert models.ended == []
 
 
 def test_a_process_that_dies_before_the_first_look_is_missed(models):
@@ -122,7 +117,7 @@ def test_one_model_a_look_is_asked(models, look):
 def test_a_model_that_hangs_is_replaced(models, look):
     models.hanging = {"decoder"}
     assert look(QUIET_S + 4 * LOOK_EVERY_S) == ["decoder"]
-    assert look(60) == models.ended == ["decoder"]
+    assert look(60) == ["decoder"]
 
 
 def test_a_model_that_is_late_while_others_answer_is_not_replaced(models, look):

@@ -5,10 +5,10 @@
 Triton goes on calling a model ready whose process is gone, and never starts it again. So its
 processes are looked at several times a second, which costs nothing. A process that is there may
 still hang: a model that has done nothing for a while is asked something small (a canary), seldom,
-as on a machine of two cores every network's turn is felt. Unloading and loading mends both, once
-what hangs is ended; those sessions whose blocks were under way are resumed by their clients. A
-model that does not answer while others do may be waiting for its turn on a crowded machine, so it
-is asked several times before it counts as hanging.
+as on a machine of two cores every network's turn is felt. Unloading and loading mends both; those
+sessions whose blocks were under way are resumed by their clients. A model that does not answer
+while others do may be waiting for its turn on a crowded machine, so it is asked several times
+before it counts as hanging.
 
 `Server` has one for its own server; `visavis.serving.watch` is for one that somebody else started.
 """
@@ -22,7 +22,6 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -67,10 +66,6 @@ class Models(Protocol):
 
     def ask(self, model: str) -> bool:
         """Whether a model answers at all."""
-        ...
-
-    def end(self, model: str) -> None:
-        """End a model's processes."""
         ...
 
     def reload(self, model: str) -> None:
@@ -129,11 +124,7 @@ class Watchdog:
 
     def look(self) -> None:
         """Look once, and mend what is broken."""
-        dead = self._dead()
-        hanging = [] if dead else self._hanging()
-        for model in hanging:
-            self.models.end(model)
-        for model in dead or hanging:
+        for model in self._dead() or self._hanging():
             LOG.error("watchdog: %s does not live or does not answer; loading it anew", model)
             self.models.reload(model)
             watch = self.watches[model]
@@ -274,14 +265,6 @@ class ServedModels:
                 return False
             finally:
                 client.stop_stream(cancel_requests=True)
-
-    def end(self, model: str) -> None:
-        """Kill its processes: unloading leaves alone those in which a request is under way, and one
-        that hangs would never end."""
-        for name, process in self.stubs():
-            if name == model:
-                with suppress(psutil.Error):  # it may end at any time
-                    process.kill()
 
     def reload(self, model: str) -> None:
         """Unload and load; loading alone does nothing for what Triton holds to be loaded."""
