@@ -19,7 +19,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import pairwise, product
+from itertools import product
 from pathlib import Path
 from typing import Annotated
 
@@ -32,11 +32,12 @@ from tqdm import tqdm
 
 from training.data import WEIGHED, Track, tracks
 from training.expression import Labels, every_few, shown
-from training.hearing import Hindrance, hear, heard_blocks
+from training.hearing import Hindrance
 from training.listen import Listening, draw_conversations, due_in, listening_loss, readings
 from training.loop import Loop, LoopConfig
-from training.measures.reach import news_age_s
+from training.measures.reach import by_age, news_age_s
 from training.probe import correlation
+from training.rollout import RolloutConfig, user_tokens
 from training.workers import done, limit_threads
 from visavis import config as configs
 from visavis.config import SIZES
@@ -140,12 +141,12 @@ def measure(echo: Echo, held_out: Sequence[Track], labels: Labels, ear: Ear) -> 
     """`r_10-20`: correlation of the mood as it is read with the true one, lifted less sobered,
     over all blocks whose latest news were told so many seconds ago; `blocks_10-20`: how many."""
     count, frames = min(track.blocks for track in held_out), echo.config.block_frames
-    users, hindrance = [track.user for track in held_out], None if ear.sees else FACELESS
-    if ear.window_blocks is None:
-        heard = hear(echo, users, range(count), count, hindrance=hindrance)
-    else:
-        windows = [heard_blocks(echo, block, ear.window_blocks) for block in range(count)]
-        heard = torch.cat([hear(echo, users, w, 1, hindrance=hindrance) for w in windows], dim=1)
+    heard = user_tokens(
+        echo,
+        [track.user for track in held_out],
+        RolloutConfig(blocks=count, window_blocks=ear.window_blocks),
+        hindrance=None if ear.sees else FACELESS,
+    )
     due = due_in(labels, held_out, range(count), frames).numpy()
     read = readings(heard, len(labels.names)).cpu().numpy()
     middle = np.arange(count) * frames + frames // 2
@@ -155,10 +156,8 @@ def measure(echo: Echo, held_out: Sequence[Track], labels: Labels, ear: Ear) -> 
     sign = np.array([-1.0, 1.0])  # of WEIGHED
     ours, true = read @ sign, due @ sign
     found: Figures = {}
-    for first, last in pairwise(EDGES_S):
-        told = (ages_s >= first) & (ages_s < last)
+    for age, told in by_age(ages_s, EDGES_S).items():
         if told.any():
-            age = f"{first:g}-{last:g}" if np.isfinite(last) else f"{first:g}+"
             found |= {f"r_{age}": correlation(ours[told], true[told])}
             found |= {f"blocks_{age}": float(told.sum())}
     return found

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from training.batches import ALIGNED_CENTERS, Place, affect_words
 from training.data import Track
-from training.hearing import hear, heard_blocks
+from training.hearing import Hindrance, hear, heard_blocks
 from visavis.config import EchoConfig
 from visavis.guidance import ConditionMask, Predict, guided
 from visavis.motion import NAMES
@@ -148,16 +148,22 @@ def block_noise(
         )
 
 
-def user_tokens(echo: Echo, users: Sequence[Track], settings: RolloutConfig) -> Tensor:
+def user_tokens(
+    echo: Echo,
+    users: Sequence[Track],
+    settings: RolloutConfig,
+    *,
+    hindrance: Hindrance | None = None,
+) -> Tensor:
     """f_pu (B, blocks, F, K, D) of all blocks; zeros without a user, who then may be missing."""
     if not settings.with_user:
         lcu, frames = echo.config.lcu, echo.config.block_frames
         size = (len(users), settings.blocks, frames, lcu.tokens_per_frame, lcu.width)
         return torch.zeros(size, device=echo.device)
     if settings.window_blocks is None:
-        return hear(echo, users, range(settings.blocks), settings.blocks)
+        return hear(echo, users, range(settings.blocks), settings.blocks, hindrance=hindrance)
     windows = [heard_blocks(echo, n, settings.window_blocks) for n in range(settings.blocks)]
-    return torch.cat([hear(echo, users, window, 1) for window in windows], dim=1)
+    return torch.cat([hear(echo, users, w, 1, hindrance=hindrance) for w in windows], dim=1)
 
 
 def conditional(echo: Echo, allowed: Tensor, *conditions: Tensor) -> Predict:

@@ -73,15 +73,20 @@ def reach_figures(
     found, expected, age_s = map(np.concatenate, (ours, true, ages))
     scale = expected.std(0)
     scale = np.where(scale > 0, scale, 1)
-    within = {BEFORE: np.isinf(age_s)} | {
-        f"{first:g}-{last:g}" if np.isfinite(last) else f"{first:g}+": (age_s >= first)
-        & (age_s < last)
-        for first, last in pairwise(EDGES_S)
-    }
+    within = {BEFORE: np.isinf(age_s)} | by_age(age_s, EDGES_S)
     return {
         age: Reach(int(these.sum()), cosine(found[these] / scale, expected[these] / scale))
         for age, these in within.items()
         if these.any()
+    }
+
+
+def by_age(age_s: np.ndarray, edges_s: Sequence[float]) -> dict[str, np.ndarray]:
+    """Which of some ages lie between edges, by names such as `10-20` and, to infinity, `20+`."""
+    return {
+        f"{first:g}-{last:g}" if np.isfinite(last) else f"{first:g}+": (age_s >= first)
+        & (age_s < last)
+        for first, last in pairwise(edges_s)
     }
 
 
