@@ -23,12 +23,11 @@ them found.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache, partial
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated
 
 import cv2
 import numpy as np
@@ -47,13 +46,11 @@ from training.measures.judge import Judge, Sight
 from training.measures.reach import news_age_s, reach_figures
 from training.measures.system import System, portraits
 from training.rollout import RolloutConfig, rollout
+from training.whole import kept
 from training.workers import done, limit_threads
 from visavis import config as configs
 from visavis.config import FRAME_RATE_HZ, SIZES, EchoConfig
 from visavis.nn.echo import Echo, load_echo, load_vae
-
-RowT = TypeVar("RowT")
-
 
 NOT_ECHO = ("motion", "articulation")
 TALKING_PARTS = (*NOT_ECHO, "decoupling")  # that stage 1 knows
@@ -237,17 +234,6 @@ def swap(lab: Laboratory, run: Run, echo: Echo, own: Tensor) -> dict[str, float]
         return {}
     blocks = min(SWAPPED_BLOCKS, lab.frames // echo.config.block_frames)
     return stage2.user_swap_report(echo, lab.people, own, run.rollout(lab.settings, blocks))
-
-
-def kept(path: Path, measured: Callable[[], RowT]) -> RowT:
-    """What was measured once and is kept in `path`, whole or not at all."""
-    if not path.exists():
-        found = measured()
-        # Not `whole`: processes that do a seed each may measure the same baselines at once.
-        partial_path = path.with_suffix(f".{os.getpid()}")
-        partial_path.write_text(json.dumps(found, indent=2) + "\n")
-        partial_path.rename(path)
-    return json.loads(path.read_text())
 
 
 def reach(judge: Judge, sight: Sight) -> dict[str, float]:

@@ -38,6 +38,7 @@ from training.loop import Loop, LoopConfig
 from training.measures.reach import by_age, news_age_s
 from training.probe import correlation
 from training.rollout import RolloutConfig, user_tokens
+from training.whole import kept
 from training.workers import done, limit_threads
 from visavis import config as configs
 from visavis.config import SIZES
@@ -108,12 +109,13 @@ def moods_among(pool: Sequence[Track]) -> Labels:
 
 def learn(run: Run) -> Figures:
     """Train one ear, or go on, and measure it, unless that is done."""
-    if not run.figures.exists():
+
+    def measured() -> Figures:
         pool, held_out = tracks(run.cache, "train"), tracks(run.cache, "test")
         labels = moods_among(pool)
-        found = measure(trained(run, pool, labels), held_out, labels, run.ear)
-        run.figures.write_text(json.dumps(found, indent=2) + "\n")
-    return json.loads(run.figures.read_text())
+        return measure(trained(run, pool, labels), held_out, labels, run.ear)
+
+    return kept(run.figures, measured)
 
 
 def trained(run: Run, pool: Sequence[Track], labels: Labels) -> Echo:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
+
+Measured = TypeVar("Measured")
 
 
 @contextmanager
@@ -22,3 +27,14 @@ def whole(path: Path) -> Iterator[Path]:
     partial.unlink(missing_ok=True)
     yield partial
     partial.replace(path)
+
+
+def kept(path: Path, measured: Callable[[], Measured]) -> Measured:
+    """What was measured once and is kept in `path`, whole or not at all."""
+    if not path.exists():
+        found = measured()
+        # Not `whole`: processes that do a seed each may measure the same baselines at once.
+        partial_path = path.with_suffix(f".{os.getpid()}")
+        partial_path.write_text(json.dumps(found, indent=2) + "\n")
+        partial_path.rename(path)
+    return json.loads(path.read_text())
