@@ -11,9 +11,10 @@ them.
                                            latents.npy           (T, C, h, w) float16, after the VAE
     cache/train/stills/person_000007.npy                         (N, H, W, 3) uint8, for the VAE
     cache/train/recorded/person_franck.npy                       the same
+    cache/{train,test}/spoken/conversation_0007/                 the same, less frames and latents
 
 Truth that a prepared corpus (training/corpus/prepare) cannot have is not made up: without
-a transcript, or where it names no emotion, neutral is due. Conversations without video are left
+a transcript, or where it names no emotion, neutral is due. Its conversations without video are left
 out.
 
 Legend: T frames, N pictures, F block frames, A audio feature frames, C h w latents.
@@ -47,6 +48,7 @@ from visavis.nn.audio_encoder import AudioEncoder
 
 PEOPLE = ("a", "b")
 PICTURES = ("stills", "recorded")  # rendered people, and faces from films
+SPOKEN = "spoken"  # conversations that are only heard
 NAMED = ("emotion", "phoneme", "cause")  # what a rendered corpus tells by index,
 WEIGHED = ("sobered", "lifted")  # and by weight
 
@@ -67,6 +69,11 @@ class Track:
     def name(self) -> str:
         """Such as `conversation_0007/a`."""
         return f"{self.folder.parent.name}/{self.folder.name}"
+
+    @cached_property
+    def seen(self) -> bool:
+        """Whether there are frames and latents; else this person is only heard."""
+        return self.folder.parent.parent.name != SPOKEN
 
     @cached_property
     def frames(self) -> np.ndarray:
@@ -119,9 +126,10 @@ class Track:
         return len(self.avatar_features)
 
 
-def tracks(cache: str | Path, split: str) -> list[Track]:
-    """All tracks of a split, in a stable order."""
-    folders = sorted((Path(cache) / split).glob("conversation_*"))
+def tracks(cache: str | Path, split: str, *, spoken: bool = False) -> list[Track]:
+    """All tracks of a split, in a stable order; or those of people who are only heard."""
+    place = Path(cache) / split / SPOKEN if spoken else Path(cache) / split
+    folders = sorted(place.glob("conversation_*"))
     return [
         Track(folder / person, folder / partner)
         for folder in folders
@@ -186,10 +194,11 @@ def cache_conversation(
     for person in PEOPLE:
         folder = target / person
         folder.mkdir(parents=True, exist_ok=True)
-        frames = video_frames(source / f"{person}.mp4", config.image_size)
+        if source.parent.name != SPOKEN:
+            frames = video_frames(source / f"{person}.mp4", config.image_size)
+            np.save(folder / "frames.npy", frames)
         audio, _ = soundfile.read(source / f"{person}.wav", dtype="float32")
-        blocks = len(frames) // config.block_frames
-        np.save(folder / "frames.npy", frames)
+        blocks = len(audio) // SAMPLES_PER_FRAME // config.block_frames
         own = audio_windows(audio, config, blocks, lookahead_frames=config.lookahead_frames)
         heard = audio_windows(audio, config, blocks, lookahead_frames=-config.block_frames)
         np.save(folder / "avatar_features.npy", block_features(encoder, own))
@@ -294,9 +303,10 @@ def main(corpus: Path, cache: Path, size: str = "nano", threads: int = 2) -> Non
     todo = [path.parent for path in sources if (path.parent / "a.mp4").exists()]
     if len(todo) < len(sources):
         typer.echo(f"{len(sources) - len(todo)} conversations without video are left out")
+    todo += [path.parent for path in sorted(corpus.glob(f"*/{SPOKEN}/conversation_*/truth.npz"))]
     encoder = load_encoder(config.audio)
     for source in tqdm(todo, unit="conversation"):
-        target = cache / source.parent.name / source.name
+        target = cache / source.relative_to(corpus)
         if not (target / "done").exists():
             cache_conversation(source, target, config, encoder)
 

@@ -80,7 +80,7 @@ class Labels:
 
 def every_few(track: Track) -> range:
     """The frames of a track that are fitted."""
-    return range(0, len(track.latents), EVERY)
+    return range(0, len(track.truth["pose"]), EVERY)
 
 
 def shown(track: Track, names: Sequence[str], frames: Sequence[int]) -> np.ndarray:

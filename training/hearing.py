@@ -139,9 +139,10 @@ def _inputs(echo: Echo, users: Sequence[Track], blocks: range) -> tuple[Tensor, 
     frames, device = echo.config.block_frames, echo.device
     voices = np.stack([_padded(user.user_features, blocks)[:, -frames:] for user in users])
     voices = voices.reshape(len(users), len(blocks) * frames, -1)
-    faces = np.stack([_padded(user.latents, _frames_before(blocks, frames)) for user in users])
+    faces = np.stack([_faces(echo, user, _frames_before(blocks, frames)) for user in users])
     there = torch.tensor([float(block > 0) for block in blocks]).repeat_interleave(frames)
-    valid = there[None, :, None].expand(len(users), -1, 2)
+    known = torch.tensor([[1.0, float(user.seen)] for user in users])
+    valid = there[None, :, None] * known[:, None]
     voice, face = (torch.from_numpy(halves).to(device).float() for halves in (voices, faces))
     return voice, face, valid.to(device)
 
@@ -149,9 +150,15 @@ def _inputs(echo: Echo, users: Sequence[Track], blocks: range) -> tuple[Tensor, 
 def _first_faces(echo: Echo, users: Sequence[Track], blocks: range) -> Tensor:
     """(B, C, h, w): the first of each user's faces that is seen in `blocks`."""
     first = max(0, _frames_before(blocks, echo.config.block_frames).start)
-    return (
-        torch.from_numpy(np.stack([user.latents[first] for user in users])).float().to(echo.device)
-    )
+    faces = np.concatenate([_faces(echo, user, range(first, first + 1)) for user in users])
+    return torch.from_numpy(faces).float().to(echo.device)
+
+
+def _faces(echo: Echo, user: Track, frames: range) -> np.ndarray:
+    """(n, C, h, w) latents; zeros before the beginning, and of whom nobody sees."""
+    if user.seen:
+        return _padded(user.latents, frames)
+    return np.zeros((len(frames), *echo.config.latent_shape), np.float16)
 
 
 def _frames_before(blocks: range, frames: int) -> range:

@@ -1,12 +1,14 @@
 """This is where it is put to the test what a long memory is worth, without any face being made.
 
-    python -m training.mood CACHE OUT [--config JSON] [--workers 2]
+    python -m training.mood CACHE OUT [--spoken] [--config JSON] [--workers 2]
 
 News, good or bad, are on people's minds long after they were told. The LCU alone is taught to say
 how much (the truth's `sobered` and `lifted`; read from f_pu as in `training.listen`) of people whom
 it has never met, as it hears all of their conversation or its last two seconds, and as it sees the
 user's face or not. For a face may tell by itself what lies back: who has told bad news looks it for
-as long as they weigh on them. A memory is worth what it adds to that.
+as long as they weigh on them. A memory is worth what it adds to that. With `--spoken` the ears that
+do not see learn from conversations without faces (`training.corpus.spoken`), of which there may be
+many more.
 
 Written are `OUT/mood.json`, every figure of every run, and `OUT/mood.png`. A stopped run goes on
 where it was.
@@ -89,6 +91,7 @@ class Run:
     settings: MoodTraining
     name: str
     seed: int
+    spoken: bool = False
 
     @property
     def ear(self) -> Ear:
@@ -99,6 +102,10 @@ class Run:
     def figures(self) -> Path:
         """Where its figures are kept."""
         return self.out / f"seed_{self.seed}" / self.name.replace(" ", "_") / "figures.json"
+
+    def tracks(self, split: str) -> list[Track]:
+        """Whom is learned from, or who is held out."""
+        return tracks(self.cache, split, spoken=self.spoken)
 
 
 def moods_among(pool: Sequence[Track]) -> Labels:
@@ -111,7 +118,7 @@ def learn(run: Run) -> Figures:
     """Train one ear, or go on, and measure it, unless that is done."""
 
     def measured() -> Figures:
-        pool, held_out = tracks(run.cache, "train"), tracks(run.cache, "test")
+        pool, held_out = run.tracks("train"), run.tracks("test")
         labels = moods_among(pool)
         return measure(trained(run, pool, labels), held_out, labels, run.ear)
 
@@ -190,6 +197,7 @@ def plot(results: Mapping[str, Sequence[Figures]], path: Path) -> None:
 def main(
     cache: Annotated[Path, typer.Argument(help="A rendered corpus's, see training.data.")],
     out: Path,
+    spoken: Annotated[bool, typer.Option(help="Voices alone, see training.corpus.spoken.")] = False,
     config: Annotated[Path | None, typer.Option(help="settings as JSON")] = None,
     workers: Annotated[int, typer.Option(help="Parallel processes.")] = 2,
 ) -> None:
@@ -197,12 +205,14 @@ def main(
     limit_threads()
     settings = MoodTraining() if config is None else configs.load(MoodTraining, config)
     out.mkdir(parents=True, exist_ok=True)
+    names = [name for name, ear in EARS.items() if not (spoken and ear.sees)]
     runs = [
-        Run(cache, out, settings, name, seed) for seed, name in product(range(settings.seeds), EARS)
+        Run(cache, out, settings, name, seed, spoken)
+        for seed, name in product(range(settings.seeds), names)
     ]
     for _ in tqdm(done(learn, runs, workers), total=len(runs), unit="run"):
         pass
-    results = {name: [learn(run) for run in runs if run.name == name] for name in EARS}
+    results = {name: [learn(run) for run in runs if run.name == name] for name in names}
     (out / "mood.json").write_text(json.dumps(results, indent=2) + "\n")
     plot(results, out / "mood.png")
 

@@ -70,7 +70,8 @@ def test_an_error_in_what_is_shown_counts_more_than_another(pool):
 def test_where_one_thing_is_shown_nothing_is_read(pool, monkeypatch):
     bored = [Track(track.folder, track.partner) for track in pool]
     for track in bored:
-        monkeypatch.setitem(vars(track), "truth", {"emotion": np.full(FRAMES, "neutral")})
+        neutral = {"emotion": np.full(FRAMES, "neutral"), "pose": np.zeros((FRAMES, 3))}
+        monkeypatch.setitem(vars(track), "truth", neutral)
     probe = fit_expression(bored, CPU)
     assert probe.weight.shape[1] == 0
     latents = torch.randn(1, CONFIG.block_frames, *CONFIG.latent_shape)

@@ -125,6 +125,20 @@ def test_what_is_withheld_or_drowned_in_noise_is_not_heard(echo, users):
     assert apart(face_dropout=0.0) > 1e-3 and apart(voice_dropout=0.0) > 1e-3
 
 
+def test_who_is_only_heard_has_no_face(echo, users):
+    """Unlike a track whose latents were forgotten, which is an error."""
+    (heard, other), faceless = users, Hindrance(0.0, 1.0, 0.0, 0.0)
+    spoken = Track(heard.folder.parent / "spoken" / "conversation_0000" / "a", heard.folder)
+    spoken.__dict__["user_features"] = heard.user_features
+    with torch.no_grad():
+        unseen = hear(echo, [spoken, other], range(BLOCKS), 1)
+        withheld = hear(echo, [heard, heard], range(BLOCKS), 1, hindrance=faceless)
+        seen = hear(echo, [heard, other], range(BLOCKS), 1)
+    torch.testing.assert_close(unseen[0], withheld[0], rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(unseen[1], seen[1], rtol=1e-4, atol=1e-4)
+    assert not torch.allclose(unseen[0], seen[0], atol=1e-3)
+
+
 def test_noise_is_as_large_as_is_said():
     torch.manual_seed(0)
     voice, face = torch.randn(4, 50, 64), 3 * torch.randn(4, 50, 8, 4, 4)

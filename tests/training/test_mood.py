@@ -56,5 +56,6 @@ def test_only_a_memory_knows_what_was_told_long_ago(cache, ears, tmp_path):
     assert found["all"][f"r_{oldest}"] > 0.7 > 0.4 > abs(found["2 blocks"][f"r_{oldest}"])
     kept = tmp_path / "seed_0" / "all" / "figures.json"
     assert json.loads(kept.read_text()) == found["all"]
+    assert not mood.Run(cache, tmp_path, SETTINGS, "all", 0, spoken=True).tracks("train")
     mood.plot({name: [figures] for name, figures in found.items()}, tmp_path / "mood.png")
     assert (tmp_path / "mood.png").stat().st_size > 5000

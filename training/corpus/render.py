@@ -30,7 +30,7 @@ from tqdm import tqdm
 
 from training.corpus import preview, shards, truth
 from training.corpus.behaviour import Motion, motions
-from training.corpus.conversation import PEOPLE, perform, write_script
+from training.corpus.conversation import PEOPLE, Conversation, perform, write_script
 from training.corpus.curves import CurveSet
 from training.corpus.dialogues import SPLITS
 from training.corpus.head import HeadGeometry, curve_names
@@ -89,9 +89,16 @@ def write_video(
     return kept, np.stack(parts)
 
 
-def identity_json(person: Person) -> str:
-    """Looks and voice of one person."""
-    return json.dumps(person.identity.to_dict() | {"voice": person.voice.to_dict()})
+def person_truth(
+    conversation: Conversation, key: str, person: Person, motion: Motion
+) -> truth.Arrays:
+    """All that is known of one person without a picture, named as in truth.py."""
+    looks_and_voice = person.identity.to_dict() | {"voice": person.voice.to_dict()}
+    known = truth.person_arrays(conversation, key, motion) | {
+        "aperture": HeadGeometry(person.identity).aperture(motion.curves),
+        "identity": np.array(json.dumps(looks_and_voice)),
+    }
+    return {f"{key}_{name}": values for name, values in known.items()}
 
 
 def render_conversation(job: Job) -> Path:
@@ -104,30 +111,33 @@ def render_conversation(job: Job) -> Path:
     return job.folder
 
 
+def spoken(job: Job, rng: np.random.Generator) -> tuple[dict[str, Person], Conversation]:
+    """Both people, and what they say."""
+    people = dict(zip(PEOPLE, cast(job.split, job.number, job.seed), strict=True))
+    script = write_script(job.split, job.number, job.seed)
+    voices = {key: person.voice for key, person in people.items()}
+    return people, perform(script, job.seconds, voices, SpeechSynthesizer(), rng)
+
+
+def write_voice(path: Path, voice: NDArray[np.float32]) -> None:
+    """A waveform of 16 kHz."""
+    soundfile.write(path, voice, SAMPLE_RATE_HZ, subtype="PCM_16")
+
+
 def fill(folder: Path, job: Job) -> None:
     """Render one conversation into a folder."""
     from training.corpus.renderer import PARTS
 
     rng = job_generator(job)
-    people = dict(zip(PEOPLE, cast(job.split, job.number, job.seed), strict=True))
-    script = write_script(job.split, job.number, job.seed)
-    voices = {key: person.voice for key, person in people.items()}
-    conversation = perform(script, job.seconds, voices, SpeechSynthesizer(), rng)
-    arrays = truth.shared_arrays(conversation)
-    arrays |= {"curve_names": np.array(curve_names()), "part_names": np.array(PARTS)}
+    people, conversation = spoken(job, rng)
+    arrays = truth.shared_arrays(conversation) | {"part_names": np.array(PARTS)}
     rows = []
     for key, motion in motions(conversation, CurveSet(curve_names()), rng).items():
         person = people[key]
         row, parts = write_video(folder / f"{key}.mp4", person, motion, job.size)
         rows.append(row)
-        voice = conversation.voices[key]
-        soundfile.write(folder / f"{key}.wav", voice, SAMPLE_RATE_HZ, subtype="PCM_16")
-        known = truth.person_arrays(conversation, key, motion) | {
-            "aperture": HeadGeometry(person.identity).aperture(motion.curves),
-            "parts": parts,
-            "identity": np.array(identity_json(person)),
-        }
-        arrays |= {f"{key}_{name}": values for name, values in known.items()}
+        write_voice(folder / f"{key}.wav", conversation.voices[key])
+        arrays |= person_truth(conversation, key, person, motion) | {f"{key}_parts": parts}
     np.savez_compressed(folder / "truth.npz", **arrays)
     preview.write_sheet(folder / "preview.jpg", rows)
 

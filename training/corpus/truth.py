@@ -35,6 +35,7 @@ from training.corpus.causes import CAUSES, CONTEXTS, REACTIONS
 from training.corpus.conversation import PEOPLE, Conversation
 from training.corpus.curves import frame_times
 from training.corpus.dialogues import EMOTIONS
+from training.corpus.head import curve_names
 from training.corpus.lips import PHONEME_VISEMES, VISEMES
 from visavis.config import FRAME_RATE_HZ
 
@@ -56,6 +57,7 @@ def names() -> Arrays:
         "reaction_names": np.array(REACTIONS),
         "cause_names": np.array(CAUSES),
         "context_names": np.array(CONTEXTS),
+        "curve_names": np.array(curve_names()),
     }
 
 
@@ -97,7 +99,7 @@ def floor_track(conversation: Conversation) -> NDArray[np.int8]:
 
 
 def person_arrays(conversation: Conversation, person: str, motion: Motion) -> Arrays:
-    """What is known of one person, without prefix; the renderer adds `aperture` and `parts`."""
+    """What is known of one person, without prefix; render.py adds what hangs on their looks."""
     return {
         "curves": motion.curves.astype(np.float32),
         "pose": motion.pose,
