@@ -18,7 +18,6 @@ Legend: B tracks, n blocks, L labels.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import product
@@ -35,6 +34,7 @@ from tqdm import tqdm
 from training.data import WEIGHED, Track, tracks
 from training.expression import Labels, every_few, shown
 from training.hearing import Hindrance
+from training.latents import SPLITS
 from training.listen import Listening, draw_conversations, due_in, listening_loss, readings
 from training.loop import Loop, LoopConfig
 from training.measures.reach import by_age, news_age_s
@@ -43,6 +43,7 @@ from training.rollout import RolloutConfig, user_tokens
 from training.whole import kept
 from training.workers import done, limit_threads
 from visavis import config as configs
+from visavis import record
 from visavis.config import SIZES
 from visavis.nn.echo import Echo
 
@@ -177,15 +178,31 @@ def ages_of(figures: Figures) -> list[str]:
     return [name.removeprefix("r_") for name in figures if name.startswith("r_")]
 
 
+def spread(runs: Sequence[Figures]) -> dict[str, dict[str, float]]:
+    """Mean and standard deviation over seeds of every correlation."""
+    found = {f"r_{age}": np.array([run[f"r_{age}"] for run in runs]) for age in ages_of(runs[0])}
+    return {
+        name: {"mean": float(r.mean()), "deviation": float(r.std())} for name, r in found.items()
+    }
+
+
+def write(out: Path, results: Mapping[str, Sequence[Figures]], facts: Mapping[str, object]) -> None:
+    """The figures and the plot."""
+    summary = {name: spread(runs) for name, runs in results.items()}
+    record.write(out / "mood.json", "mood", settings=facts, summary=summary, raw=results)
+    plot(results, out / "mood.png")
+
+
 def plot(results: Mapping[str, Sequence[Figures]], path: Path) -> None:
     """Correlation by age of the news: a line an ear, its mean and standard deviation over seeds."""
     figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
     ages = ages_of(next(iter(results.values()))[0])
     for place, (name, runs) in enumerate(results.items()):
-        r = np.array([[run[f"r_{age}"] for age in ages] for run in runs])
+        r = spread(runs).values()
         x = np.arange(len(ages)) + 0.04 * (place - len(results) / 2)
+        means, deviations = ([one[kind] for one in r] for kind in ("mean", "deviation"))
         style = "-" if EARS[name].sees else "--"
-        axes.errorbar(x, r.mean(0), r.std(0), fmt="o" + style, capsize=3, label=name)
+        axes.errorbar(x, means, deviations, fmt="o" + style, capsize=3, label=name)
     axes.set_xticks(range(len(ages)), [f"{age} s" for age in ages])
     axes.set(xlabel="since the latest news", ylabel="mood as read against the truth, r")
     axes.grid(alpha=0.3)
@@ -213,8 +230,12 @@ def main(
     for _ in tqdm(done(learn, runs, workers), total=len(runs), unit="run"):
         pass
     results = {name: [learn(run) for run in runs if run.name == name] for name in names}
-    (out / "mood.json").write_text(json.dumps(results, indent=2) + "\n")
-    plot(results, out / "mood.png")
+    facts = {split: len(runs[0].tracks(split)) for split in SPLITS} | {
+        "size": settings.size,
+        "steps": settings.listen.loop.steps,
+        "spoken": spoken,
+    }
+    write(out, results, facts)
 
 
 if __name__ == "__main__":

@@ -57,5 +57,7 @@ def test_only_a_memory_knows_what_was_told_long_ago(cache, ears, tmp_path):
     kept = tmp_path / "seed_0" / "all" / "figures.json"
     assert json.loads(kept.read_text()) == found["all"]
     assert not mood.Run(cache, tmp_path, SETTINGS, "all", 0, spoken=True).tracks("train")
-    mood.plot({name: [figures] for name, figures in found.items()}, tmp_path / "mood.png")
+    mood.write(tmp_path, {name: [figures] for name, figures in found.items()}, {"size": "tiny"})
     assert (tmp_path / "mood.png").stat().st_size > 5000
+    written = json.loads((tmp_path / "mood.json").read_text())["summary"]["all"][f"r_{oldest}"]
+    assert written == {"mean": found["all"][f"r_{oldest}"], "deviation": 0.0}
