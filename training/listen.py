@@ -107,14 +107,10 @@ def listening_loss(
 
 
 @torch.inference_mode()
-def report(
+def asked(
     echo: Echo, labels: Labels, held_out: Sequence[Track], window_blocks: int | None = None
-) -> dict[str, float]:
-    """How well the readings fit held-out conversations, where the person listens.
-
-    `due_r`: the mean over labels of the readings' correlation with them. `due_emotion`: the share
-    of blocks whose highest emotion is the one that is due.
-    """
+) -> tuple[Tensor, Tensor]:
+    """(N, L) readings and labels of all blocks in which held-out people listen."""
     count = min(track.blocks for track in held_out)
     heard = user_tokens(
         echo,
@@ -125,15 +121,30 @@ def report(
     due = due_in(labels, held_out, range(count), frames)
     middle = np.arange(count) * frames + frames // 2
     listens = torch.tensor(np.stack([t.truth["speaking"][middle] == 0 for t in held_out]))
-    found, true = readings(heard, due.shape[-1]).cpu()[listens], due[listens]
+    return readings(heard, due.shape[-1]).cpu()[listens], due[listens]
+
+
+def correlations(found: Tensor, true: Tensor) -> Tensor:
+    """(L,) of each label; not a number for one that never changes."""
     pairs = torch.stack([found, true]).unbind(2)
-    r = torch.stack([torch.corrcoef(pair)[0, 1] for pair in pairs])
-    figures = {"due_r": float(r.nanmean())}
+    return torch.stack([torch.corrcoef(pair)[0, 1] for pair in pairs])
+
+
+def report(
+    echo: Echo, labels: Labels, held_out: Sequence[Track], window_blocks: int | None = None
+) -> dict[str, float]:
+    """How well the readings fit held-out conversations, where the person listens.
+
+    `due_r`: the mean over labels of the readings' correlation with them. `due_emotion`: the share
+    of blocks whose highest emotion is the one that is due.
+    """
+    found, true = asked(echo, labels, held_out, window_blocks)
+    figures = {"due_r": float(correlations(found, true).nanmean())}
     emotions = [n for n, name in enumerate(labels.names) if name.startswith("emotion:")]
     if len(emotions) > 1:
         mean = torch.from_numpy(labels.mean) / labels.scale
-        asked, told = ((x + mean)[:, emotions].argmax(1) for x in (found, true))
-        figures["due_emotion"] = float((asked == told).float().mean())
+        highest, told = ((x + mean)[:, emotions].argmax(1) for x in (found, true))
+        figures["due_emotion"] = float((highest == told).float().mean())
     return figures
 
 

@@ -8,7 +8,7 @@ import torch
 
 from tests.cache import save_unseen_track, write_cache
 from tests.sizes import tiny
-from training import listen
+from training import listen, recall
 from training.data import tracks
 from training.expression import Labels
 from training.loop import LoopConfig
@@ -61,6 +61,19 @@ def test_a_window_is_all_that_is_heard(cache, start, tmp_path):
     labels, strangers = Labels.among(tracks(cache, "train")), tracks(cache, "test")
     report = listen.report(load_echo(folder), labels, strangers, window_blocks=4)
     assert set(report) == {"due_r", "due_emotion"}
+
+
+def test_what_is_read_is_told_label_by_label_and_window_by_window(cache, start, tmp_path):
+    hearings = [recall.Hearing(cache, start, window_s) for window_s in (None, 0.4)]
+    found = {one.name: recall.measure(one) for one in hearings}
+    labels, strangers = Labels.among(tracks(cache, "train")), tracks(cache, "test")
+    for (name, figures), window_blocks in zip(found.items(), (None, 2), strict=True):
+        whole = listen.report(load_echo(start), labels, strangers, window_blocks)
+        assert list(figures) == ["emotion:happy", "emotion:sad"], name
+        assert np.mean(list(figures.values())) == pytest.approx(whole["due_r"], abs=1e-5)
+    assert found["all"] != found["0.4 s"]
+    recall.plot(found, tmp_path / "recall.png")
+    assert (tmp_path / "recall.png").stat().st_size > 5000
 
 
 def test_a_corpus_that_does_not_say_what_is_due_is_told_so(cache, start, tmp_path, monkeypatch):
