@@ -354,7 +354,8 @@ def large(scene: Scene) -> Iterator[Fault]:
         for time_, event in enumerate((f"a message of {LARGE_MB} MB", "another one"), 1):
             before = scene.footprint()
             with scene.witness() as witness:
-                answer, took_s = sender.submit(provoke.ask_large, scene.url, LARGE_MB, start).result()
+                asked = sender.submit(provoke.ask_large, scene.url, LARGE_MB, start)
+                answer, took_s = asked.result()
                 time.sleep(SETTLED_S)
             after = scene.footprint()
             seen = {

@@ -131,7 +131,7 @@ def claiming(
 
 
 def ask_large(url: str, megabytes: int, start: Mapping[str, np.ndarray]) -> tuple[str, float]:
-    """The error that so much sound is answered by, as `ask_raw` says, and after how many seconds."""
+    """What `ask_raw` says of a session's start with so much sound, and after how many seconds."""
     content = bytes(megabytes * 10**6)
     message = claiming([len(content) // 4], content, start)
     with stub(url) as service:

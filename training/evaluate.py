@@ -39,7 +39,7 @@ from training.measures.baselines import baselines
 from training.measures.judge import SHOWN_TRACKS, Judge, Sight
 from training.measures.montage import conversation_audio, side_by_side
 from training.measures.system import from_folder
-from training.rollout import RolloutConfig
+from training.rollout import RolloutConfig, window_of
 from visavis import record
 from visavis.config import FRAME_RATE_HZ, SIZES
 from visavis.nn.echo import load_echo, load_vae
@@ -105,6 +105,9 @@ def main(
     num_steps: Annotated[int | None, typer.Option(help="the size's own without it")] = None,
     audio_guidance: float = 1.0,
     user_guidance: float = 1.0,
+    window_s: Annotated[
+        float | None, typer.Option(help="of the user's past that is heard; all without it")
+    ] = None,
     threads: int = 2,
 ) -> None:
     """Measure systems on the held-out split; writes figures, tables, plots and videos to OUT."""
@@ -123,6 +126,7 @@ def main(
         cache_latents(cache, vae)
         settings = RolloutConfig(
             blocks=blocks,
+            window_blocks=window_of(config, window_s),
             num_steps=num_steps,
             audio_guidance_scale=audio_guidance,
             user_guidance_scale=user_guidance,
@@ -140,6 +144,8 @@ def main(
     sights = {systems[0].name: judge.truth} | {s.name: judge.look(s) for s in systems[1:]}
     rows = {name: judge.row(sight) for name, sight in sights.items()}
     facts = {"tracks": len(people), "seconds_a_track": frames / FRAME_RATE_HZ}
+    if window_s is not None:
+        facts["window_s"] = window_s
     judged = [system.name for system in systems if system.kind != "baseline"]
     write(out, facts, rows, judge.notes, sights, judged, [track.name for track in people])
     show(out, sights, judged, people[0], voices)

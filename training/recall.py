@@ -28,9 +28,9 @@ from tqdm import tqdm
 from training.data import tracks
 from training.expression import Labels
 from training.listen import asked, correlations
+from training.rollout import window_of
 from training.workers import done, limit_threads
 from visavis import record
-from visavis.config import FRAME_RATE_HZ
 from visavis.nn.echo import load_echo
 
 WINDOWS_S = (None, 10.0, 5.0, 2.0, 1.0)
@@ -55,10 +55,8 @@ def measure(hearing: Hearing) -> Figures:
     """Correlation of the readings with every label, where people listen."""
     echo = load_echo(hearing.echo).eval()
     labels = Labels.among(tracks(hearing.cache, "train"))
-    blocks = None
-    if hearing.window_s is not None:
-        blocks = round(hearing.window_s * FRAME_RATE_HZ / echo.config.block_frames)
-    r = correlations(*asked(echo, labels, tracks(hearing.cache, "test"), blocks))
+    window_blocks = window_of(echo.config, hearing.window_s)
+    r = correlations(*asked(echo, labels, tracks(hearing.cache, "test"), window_blocks))
     return dict(zip(labels.names, r.tolist(), strict=True))
 
 

@@ -18,7 +18,7 @@ from torch import Tensor
 from training.batches import ALIGNED_CENTERS, Place, affect_words
 from training.data import Track
 from training.hearing import Hindrance, hear, heard_blocks
-from visavis.config import EchoConfig
+from visavis.config import FRAME_RATE_HZ, EchoConfig
 from visavis.guidance import ConditionMask, Predict, guided
 from visavis.motion import NAMES
 from visavis.nn.echo import Echo
@@ -39,6 +39,11 @@ class RolloutConfig:
     window_blocks: int | None = None  # of the past that are heard; all that the memory holds
     told: bool = True  # what the server's built-in model reads in the transcript; else what is due
     seed: int = 0
+
+
+def window_of(config: EchoConfig, seconds: float | None) -> int | None:
+    """The blocks of so many seconds, as `RolloutConfig.window_blocks` takes them; None is all."""
+    return None if seconds is None else round(seconds * FRAME_RATE_HZ / config.block_frames)
 
 
 def fixed_masks(echo: Echo, batch: int) -> Tensor:

@@ -150,6 +150,16 @@ def check_pictures(out):
     ]
 
 
+def test_a_network_may_hear_no_more_than_a_window(folder, tmp_path, monkeypatch):
+    def generate(echo, people, settings):
+        raise RuntimeError(f"asked for a window of {settings.window_blocks} blocks")
+
+    monkeypatch.setattr(evaluate, "generate", generate)
+    network = ("--vae", folder / "vae", "--echo", folder / "echo", "--window-s", 2)
+    with pytest.raises(RuntimeError, match="window of 10 blocks"):
+        run("--cache", folder / "cache", "--out", tmp_path, "--threads", 1, *network)
+
+
 def test_missing_and_short_videos_are_named(folder, tmp_path):
     people = tracks(folder / "cache", "test")
     with pytest.raises(FileNotFoundError, match="expected one video for each of the 4"):
