@@ -73,9 +73,14 @@ def due_in(labels: Labels, people: Sequence[Track], blocks: range, block_frames:
     All are on one scale, so that what is rare does not count for more than what is common: the
     squared error is a Brier score, 1 for a guess of the mean.
     """
-    frames = [block * block_frames + block_frames // 2 for block in blocks]
+    frames = middles(blocks, block_frames)
     due = np.stack([shown(person, labels.names, frames) for person in people])
     return torch.from_numpy((due - labels.mean) / np.float32(labels.scale))
+
+
+def middles(blocks: range, block_frames: int) -> list[int]:
+    """The frame in the middle of each block."""
+    return [block * block_frames + block_frames // 2 for block in blocks]
 
 
 def draw_conversations(pool: Sequence[Track], settings: Listening) -> tuple[list[Track], int]:
@@ -107,21 +112,33 @@ def listening_loss(
 
 
 @torch.inference_mode()
+def read(
+    echo: Echo,
+    labels: Labels,
+    held_out: Sequence[Track],
+    window_blocks: int | None = None,
+    hindrance: Hindrance | None = None,
+) -> tuple[Tensor, Tensor]:
+    """(B, n, L) readings and labels of all blocks that all held-out people have."""
+    blocks = range(min(track.blocks for track in held_out))
+    heard = user_tokens(
+        echo,
+        [person.user for person in held_out],
+        RolloutConfig(blocks=len(blocks), window_blocks=window_blocks),
+        hindrance=hindrance,
+    )
+    due = due_in(labels, held_out, blocks, echo.config.block_frames)
+    return readings(heard, due.shape[-1]).cpu(), due
+
+
 def asked(
     echo: Echo, labels: Labels, held_out: Sequence[Track], window_blocks: int | None = None
 ) -> tuple[Tensor, Tensor]:
     """(N, L) readings and labels of all blocks in which held-out people listen."""
-    count = min(track.blocks for track in held_out)
-    heard = user_tokens(
-        echo,
-        [person.user for person in held_out],
-        RolloutConfig(blocks=count, window_blocks=window_blocks),
-    )
-    frames = echo.config.block_frames
-    due = due_in(labels, held_out, range(count), frames)
-    middle = np.arange(count) * frames + frames // 2
+    found, due = read(echo, labels, held_out, window_blocks)
+    middle = middles(range(due.shape[1]), echo.config.block_frames)
     listens = torch.tensor(np.stack([t.truth["speaking"][middle] == 0 for t in held_out]))
-    return readings(heard, due.shape[-1]).cpu()[listens], due[listens]
+    return found[listens], due[listens]
 
 
 def correlations(found: Tensor, true: Tensor) -> Tensor:

@@ -35,11 +35,10 @@ from training.data import WEIGHED, Track, tracks
 from training.expression import Labels, every_few, shown
 from training.hearing import Hindrance
 from training.latents import SPLITS
-from training.listen import Listening, draw_conversations, due_in, listening_loss, readings
+from training.listen import Listening, draw_conversations, listening_loss, middles, read
 from training.loop import Loop, LoopConfig
 from training.measures.reach import by_age, news_age_s
 from training.probe import correlation
-from training.rollout import RolloutConfig, user_tokens
 from training.whole import kept
 from training.workers import done, limit_threads
 from visavis import config as configs
@@ -146,25 +145,17 @@ def trained(run: Run, pool: Sequence[Track], labels: Labels) -> Echo:
     return loop.averaged.eval()
 
 
-@torch.inference_mode()
 def measure(echo: Echo, held_out: Sequence[Track], labels: Labels, ear: Ear) -> Figures:
     """`r_10-20`: correlation of the mood as it is read with the true one, lifted less sobered,
     over all blocks whose latest news were told so many seconds ago; `blocks_10-20`: how many."""
-    count, frames = min(track.blocks for track in held_out), echo.config.block_frames
-    heard = user_tokens(
-        echo,
-        [track.user for track in held_out],
-        RolloutConfig(blocks=count, window_blocks=ear.window_blocks),
-        hindrance=None if ear.sees else FACELESS,
-    )
-    due = due_in(labels, held_out, range(count), frames).numpy()
-    read = readings(heard, len(labels.names)).cpu().numpy()
-    middle = np.arange(count) * frames + frames // 2
+    hindrance = None if ear.sees else FACELESS
+    found_mood, due = read(echo, labels, held_out, ear.window_blocks, hindrance)
+    middle = middles(range(due.shape[1]), echo.config.block_frames)
     ages_s = np.stack(
         [news_age_s(t.truth["cause"], t.user.truth["cause"])[middle] for t in held_out]
     )
     sign = np.array([-1.0, 1.0])  # of WEIGHED
-    ours, true = read @ sign, due @ sign
+    ours, true = found_mood.numpy() @ sign, due.numpy() @ sign
     found: Figures = {}
     for age, told in by_age(ages_s, EDGES_S).items():
         if told.any():

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -103,11 +103,15 @@ def person_truth(
 
 def render_conversation(job: Job) -> Path:
     """Render one conversation unless it is there already; returns its folder."""
-    if job.folder.exists():
-        return job.folder
-    with whole(job.folder) as partial:
-        partial.mkdir()
-        fill(partial, job)
+    return made(job, fill)
+
+
+def made(job: Job, fill: Callable[[Path, Job], None]) -> Path:
+    """The folder of a conversation, filled unless it is there already: whole or not at all."""
+    if not job.folder.exists():
+        with whole(job.folder) as partial:
+            partial.mkdir()
+            fill(partial, job)
     return job.folder
 
 

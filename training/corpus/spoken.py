@@ -23,9 +23,8 @@ from training.corpus.behaviour import motions
 from training.corpus.curves import CurveSet
 from training.corpus.dialogues import SPLITS
 from training.corpus.head import curve_names
-from training.corpus.render import Job, job_generator, person_truth, spoken, write_voice
+from training.corpus.render import Job, job_generator, made, person_truth, spoken, write_voice
 from training.corpus.voice import prepare_kokoro
-from training.whole import whole
 from training.workers import done, limit_threads
 
 
@@ -41,18 +40,18 @@ class Unseen(Job):
 
 def speak(job: Unseen) -> Path:
     """Speak one conversation unless it is there already; returns its folder."""
-    if job.folder.exists():
-        return job.folder
+    return made(job, fill)
+
+
+def fill(folder: Path, job: Job) -> None:
+    """Speak one conversation into a folder."""
     rng = job_generator(job)
     people, conversation = spoken(job, rng)
     arrays = truth.shared_arrays(conversation)
-    with whole(job.folder) as partial:
-        partial.mkdir()
-        for key, motion in motions(conversation, CurveSet(curve_names()), rng).items():
-            write_voice(partial / f"{key}.wav", conversation.voices[key])
-            arrays |= person_truth(conversation, key, people[key], motion)
-        np.savez_compressed(partial / "truth.npz", **arrays)
-    return job.folder
+    for key, motion in motions(conversation, CurveSet(curve_names()), rng).items():
+        write_voice(folder / f"{key}.wav", conversation.voices[key])
+        arrays |= person_truth(conversation, key, people[key], motion)
+    np.savez_compressed(folder / "truth.npz", **arrays)
 
 
 def main(
