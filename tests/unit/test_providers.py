@@ -2,7 +2,6 @@
 
 import json
 import sys
-from importlib.util import find_spec
 from types import SimpleNamespace
 
 import numpy as np
@@ -33,9 +32,9 @@ def path(tmp_path):
 def no_plugin(monkeypatch):
     """An environment without the package."""
     monkeypatch.setitem(sys.modules, "onnxruntime_ep_openvino", None)
-    providers.openvino_processor.cache_clear()
+    providers.offered_devices.cache_clear()
     yield
-    providers.openvino_processor.cache_clear()
+    providers.offered_devices.cache_clear()
 
 
 def test_a_config_says_what_it_wants():
@@ -83,10 +82,19 @@ def test_a_processor_without_half_precision_is_told(monkeypatch):
     assert device_for(OpenVINO("f32")) is device
 
 
-@pytest.mark.skipif(
-    find_spec("onnxruntime_ep_openvino") is None, reason="OpenVINO comes with visavis[openvino]"
-)
+def test_a_processor_that_is_not_offered_is_told_as_often_as_it_is_asked_for(monkeypatch):
+    device = SimpleNamespace(ep_name="CPU", ep_metadata={}, device=SimpleNamespace(vendor="AMD"))
+    monkeypatch.setattr(providers, "offered_devices", lambda: [device])
+    for _ in range(2):
+        with pytest.raises(ProviderError, match="a processor of AMD, .* for Intel's alone; serve"):
+            device_for(OpenVINO())
+
+
 def test_openvino_computes_all_of_it_or_nothing(path):
+    try:
+        device_for(OpenVINO("f32"))
+    except ProviderError as lacking:
+        pytest.skip(str(lacking))
     network = Network(path, threads=1, accelerator=OpenVINO("f32"))
     assert network.provider == f"model.onnx by {OPENVINO} in f32"
     (told,) = network.session.get_provider_options()[OPENVINO].values()

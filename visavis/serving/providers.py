@@ -111,9 +111,23 @@ def device_for(accelerator: OpenVINO) -> Any:
     return device
 
 
-@functools.cache
 def openvino_processor() -> Any:
-    """The processor, offered by the plugin, which is loaded once; ProviderError without it."""
+    """The processor as the plugin offers it; ProviderError where it does not."""
+    offered = offered_devices()
+    for device in offered:
+        if device.ep_name == OPENVINO and device.ep_metadata.get("ov_device") == "CPU":
+            return device
+    vendors = ", ".join(sorted({device.device.vendor for device in offered}))
+    raise ProviderError(
+        f"openvino: got nothing of it for a processor of {vendors}, expected {OPENVINO}, which "
+        "the package offers for Intel's alone; serve without this accelerator or, on one of "
+        "Intel's, pip install --force-reinstall onnxruntime-ep-openvino"
+    )
+
+
+@functools.cache
+def offered_devices() -> list[Any]:
+    """What ONNX Runtime can use with the plugin, loaded once; ProviderError without."""
     try:
         import onnxruntime_ep_openvino as plugin  # type: ignore[import-not-found]
     except ImportError as error:
@@ -122,11 +136,4 @@ def openvino_processor() -> Any:
             "asks for OpenVINO; pip install 'visavis[openvino]', or serve without this accelerator"
         ) from error
     onnxruntime.register_execution_provider_library("openvino", plugin.get_library_path())
-    offered = onnxruntime.get_ep_devices()
-    for device in offered:
-        if device.ep_name == OPENVINO and device.ep_metadata.get("ov_device") == "CPU":
-            return device
-    raise ProviderError(
-        f"openvino: got {', '.join(device.ep_name for device in offered)}, expected {OPENVINO} on "
-        "a processor; pip install --force-reinstall onnxruntime-ep-openvino"
-    )
+    return onnxruntime.get_ep_devices()
