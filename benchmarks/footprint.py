@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import psutil
@@ -25,6 +25,11 @@ class Footprint:
     pss_mb: float
     region_mb: float
     regions: int
+
+    def __add__(self, other: Footprint) -> Footprint:
+        """Of both, which share nothing of account."""
+        sums = {name: value + getattr(other, name) for name, value in asdict(self).items()}
+        return Footprint(**sums)
 
 
 def footprint(pid: int) -> Footprint:

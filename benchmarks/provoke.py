@@ -10,12 +10,14 @@ import json
 import os
 import queue
 import signal
+import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
 
 import grpc
 import numpy as np
@@ -53,6 +55,22 @@ def process_of(server: Server, model: str) -> psutil.Process:
     found = [process for name, process in models.stubs() if name == model]
     models.close()
     return max(found, key=psutil.Process.create_time)
+
+
+@contextmanager
+def gateway(url: str) -> Iterator[tuple[str, int]]:
+    """`visavis gateway` before a server: its address, and its process."""
+    visavis = Path(sys.executable).parent / "visavis"
+    command = [visavis, "gateway", url, "--grpc-port", "0"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        try:
+            address, _, said = process.stderr.readline().partition(" is before ")
+            if not said:
+                raise RuntimeError(f"gateway: got {address!r}, expected its address")
+            yield address, process.pid
+        finally:
+            process.terminate()
 
 
 # Messages by hand
@@ -116,8 +134,16 @@ def stub(url: str) -> Iterator[service_pb2_grpc.GRPCInferenceServiceStub]:
 
 def ask_raw(service: service_pb2_grpc.GRPCInferenceServiceStub, message: _wire.Message) -> str:
     """The error that one message on a stream of its own is answered by; "" is none."""
-    answers = list(service.ModelStreamInfer(iter([message]), timeout=ANSWER_S))
-    return next((answer.error_message for answer in answers if answer.error_message), "")
+    return refusal(service.ModelStreamInfer(iter([message]), timeout=ANSWER_S))
+
+
+def refusal(call: Iterable[_wire.Message]) -> str:
+    """The first error that a call is answered by, or ends with; "" is none."""
+    try:
+        errors = [answer.error_message for answer in call if answer.error_message]
+    except grpc.RpcError as error:
+        return str(error.details()) if isinstance(error, grpc.Call) else repr(error)
+    return errors[0] if errors else ""
 
 
 def claiming(

@@ -20,6 +20,7 @@ from visavis_client import _wire
 from visavis_client._errors import (
     DeadlineExceeded,
     InputError,
+    RequestRefused,
     ServerError,
     ServerUnavailable,
     SessionEnded,
@@ -270,6 +271,11 @@ def _call_error(error: grpc.RpcError, url: str) -> ServerError:
 
 def _stream_error(error: grpc.RpcError, url: str) -> VisavisError:
     """The exception for a stream that was lost."""
+    if _code(error) == grpc.StatusCode.RESOURCE_EXHAUSTED:  # the same again would end as before
+        return RequestRefused(
+            f"server {url}: got more than it takes of one client ({_details(error)}), expected "
+            "less; send shorter pieces, and read frames as they come"
+        )
     return StreamBroken(
         f"server {url}: the stream was lost ({_code(error)}: {_details(error)}); resume from the "
         "newest snapshot with Client.resume, or start again"

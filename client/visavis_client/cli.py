@@ -1,4 +1,4 @@
-"""This is where the command `visavis` is: talk, demo, serve, watch, doctor.
+"""This is where the command `visavis` is: talk, demo, serve, watch, gateway, doctor.
 
 Errors are one message on stderr and an exit code by kind (`visavis_client._errors`).
 """
@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import itertools
 import sys
+import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
 from enum import StrEnum
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, get_args
 
@@ -62,6 +64,19 @@ RepositoryOption = Annotated[
 ConfigNameOption = Annotated[
     str | None,
     typer.Option(help="Serve configs/NAME.pbtxt of the models that have one: int8, openvino."),
+]
+TlsCertificateOption = Annotated[
+    Path | None, typer.Option(help="PEM; turns TLS on for gRPC, HTTP stays on this machine.")
+]
+TlsKeyOption = Annotated[Path | None, typer.Option(help="The certificate's key.")]
+TlsClientAuthorityOption = Annotated[
+    Path | None, typer.Option(help="Whose certificates clients need, for mutual TLS.")
+]
+MessageOption = Annotated[
+    float, typer.Option("--max-message-mb", help="What the gateway takes in one message.")
+]
+UnreadOption = Annotated[
+    float, typer.Option("--max-unread-mb", help="What it keeps for a client that does not read.")
 ]
 WatchdogPortOption = Annotated[
     int, typer.Option(help="Port of the watchdog's own metrics, which are not Triton's.")
@@ -147,13 +162,17 @@ def serve(
         int | None, typer.Option(help="Not as many conversations as this machine bears, but these.")
     ] = None,
     watchdog_metrics_port: WatchdogPortOption = 8003,
-    tls_certificate: Annotated[
-        Path | None, typer.Option(help="PEM; turns TLS on for gRPC, HTTP stays on this machine.")
+    gateway: Annotated[
+        bool | None,
+        typer.Option(
+            help="Bound what one client may take. By default where others than this machine come."
+        ),
     ] = None,
-    tls_key: Annotated[Path | None, typer.Option(help="The certificate's key.")] = None,
-    tls_client_authority: Annotated[
-        Path | None, typer.Option(help="Whose certificates clients need, for mutual TLS.")
-    ] = None,
+    max_message_mb: MessageOption = 32.0,
+    max_unread_mb: UnreadOption = 64.0,
+    tls_certificate: TlsCertificateOption = None,
+    tls_key: TlsKeyOption = None,
+    tls_client_authority: TlsClientAuthorityOption = None,
     tls_name: Annotated[str, typer.Option(help="A name in the certificate.")] = "localhost",
     traces_to: Annotated[
         str | None,
@@ -171,17 +190,14 @@ def serve(
     with errors_told():
         serving = _serving()
         ports = serving.Ports(grpc_port, http_port, metrics_port, watchdog_metrics_port)
-        if (tls_certificate is None) != (tls_key is None):
-            raise InputError("TLS: got one of certificate and key, expected both; give the other")
-        tls = None
-        if tls_certificate is not None:
-            tls = serving.Tls(tls_certificate, tls_key, tls_client_authority, tls_name)
-        try:
+        tls = _tls(serving, tls_certificate, tls_key, tls_client_authority, tls_name)
+        with _raised_as(InputError, ValueError):
             traces = None if traces_to is None else serving.Traces(traces_to, trace_rate)
-        except ValueError as error:
-            raise InputError(str(error)) from error
+            limits = serving.Limits(max_message_mb, max_unread_mb)
+        if not (_for_others(host) if gateway is None else gateway):
+            limits = None
         serving.logs.start(log_format.value)
-        with _server_errors(serving.LaunchError):
+        with _raised_as(ServerUnavailable, serving.LaunchError):
             place = serving.Server(
                 repository,
                 host=host,
@@ -189,6 +205,7 @@ def serve(
                 config_name=config_name,
                 max_sessions=max_sessions,
                 tls=tls,
+                limits=limits,
                 traces=traces,
                 log_format=log_format.value,
                 log="/dev/stderr",
@@ -233,16 +250,50 @@ def watch(
         serving = _serving()
         from visavis.serving import watch as watching
 
-        with _server_errors(watching.WatchError), serving.stopped_by_signals():
+        with _raised_as(InputError, ValueError):
+            trust = watching.Trust(tls_certificate, tls_key, tls_authority, tls_name)
+        with _raised_as(ServerUnavailable, watching.WatchError), serving.stopped_by_signals():
             watching.watch(
                 checked_url(server),
                 _size(model_repository),
                 admin_key=admin_key,
                 pid=pid,
-                trust=watching.Trust(tls_certificate, tls_key, tls_authority, tls_name),
+                trust=trust,
                 metrics=(watchdog_metrics_host, watchdog_metrics_port),
                 started=lambda how: complaints.print(f"{server} is watched {how}; Ctrl-C ends it"),
             )
+
+
+@app.command()
+def gateway(
+    server: Annotated[str, typer.Argument(help="host:port of a running server's gRPC.")],
+    host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
+    grpc_port: Annotated[int, typer.Option(help="Port of gRPC, for clients.")] = 8001,
+    max_message_mb: MessageOption = 32.0,
+    max_unread_mb: UnreadOption = 64.0,
+    tls_certificate: TlsCertificateOption = None,
+    tls_key: TlsKeyOption = None,
+    tls_client_authority: TlsClientAuthorityOption = None,
+) -> None:
+    """Bound what one client may take of a server, any tritonserver that runs, until Ctrl-C."""
+    with errors_told():
+        serving = _serving()
+        from visavis.serving import gateway as gateways
+
+        tls = _tls(serving, tls_certificate, tls_key, tls_client_authority)
+        with _raised_as(InputError, ValueError):
+            limits = gateways.Limits(max_message_mb, max_unread_mb)
+        with _raised_as(InputError, OSError):
+            credentials = None if tls is None else tls.credentials()
+        with (
+            serving.stopped_by_signals(),
+            _raised_as(ServerUnavailable, gateways.GatewayError),
+            gateways.served(
+                f"{host}:{grpc_port}", checked_url(server), limits, credentials=credentials
+            ) as port,
+        ):
+            complaints.print(f"{host}:{port} is before {server}; Ctrl-C ends it")
+            threading.Event().wait()
 
 
 @app.command()
@@ -309,7 +360,7 @@ def running(repository: Path) -> Iterator[str]:
     serving = _serving()
     server = serving.Server(repository, ports=serving.Ports(0, 0, 0))
     with (
-        _server_errors(serving.LaunchError),
+        _raised_as(ServerUnavailable, serving.LaunchError),
         serving.stopped_by_signals(),
         ExitStack() as stack,
     ):
@@ -337,11 +388,29 @@ def errors_told() -> Iterator[None]:
 
 
 @contextmanager
-def _server_errors(kind: type[Exception]) -> Iterator[None]:
+def _raised_as(told: type[VisavisError], kind: type[Exception]) -> Iterator[None]:
+    """Within, an error of another package becomes one of ours, in the same words."""
     try:
         yield
     except kind as error:
-        raise ServerUnavailable(str(error)) from error
+        raise told(str(error)) from error
+
+
+def _for_others(host: str) -> bool:
+    """Whether other machines may come to an address; True for a name that may be theirs."""
+    try:
+        return not ip_address(host).is_loopback
+    except ValueError:
+        return host != "localhost"
+
+
+def _tls(
+    serving: Any, certificate: Path | None, key: Path | None, authority: Path | None, *name: str
+) -> Any:
+    """The `Tls` of these files; None without any."""
+    if (certificate is None) != (key is None):
+        raise InputError("TLS: got one of certificate and key, expected both; give the other")
+    return None if certificate is None else serving.Tls(certificate, key, authority, *name)
 
 
 def _size(repository: Path) -> Any:

@@ -7,7 +7,7 @@ import pytest
 import soundfile
 from PIL import Image
 from typer.testing import CliRunner
-from visavis_client import BlockTiming, ModelStatistics, ServerUnavailable
+from visavis_client import BlockTiming, InputError, ModelStatistics, ServerUnavailable, cli
 from visavis_client._report import Report
 from visavis_client.cli import app
 from visavis_client.media import read_audio, read_video
@@ -118,6 +118,29 @@ def test_a_wrong_setting_of_the_server_is_told(files, option, value, code, messa
     result = visavis("serve", "--repository", files / "none", option, value)
     assert result.exit_code == code
     assert message in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["8001"], "expected host:port"),
+        (["localhost:8001", "--max-message-mb", "0"], "message_mb: got 0.0, expected more than 0"),
+        (["localhost:8001", "--tls-key", "key.pem"], "expected both"),
+        (["localhost:8001", "--tls-key", "no.pem", "--tls-certificate", "no.pem"], "no.pem"),
+    ],
+)
+def test_a_wrong_setting_of_the_gateway_is_told(arguments, message):
+    result = visavis("gateway", *arguments)
+    assert result.exit_code == InputError.exit_code
+    assert message in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("host", "others"),
+    [("127.0.0.1", False), ("localhost", False), ("::1", False), ("0.0.0.0", True), ("a", True)],
+)
+def test_who_may_come_to_an_address_is_known(host, others):
+    assert cli._for_others(host) is others
 
 
 def test_doctor_says_what_is_missing(files):

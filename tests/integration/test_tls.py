@@ -12,7 +12,9 @@ from visavis_client import Client, Portrait, ServerUnavailable
 
 from benchmarks.provoke import process_of
 from tests.integration.conftest import CONFIG, FREE, sound
-from visavis.serving.server import Server, Tls
+from visavis.serving.gateway import Limits
+from visavis.serving.server import Server
+from visavis.serving.tls import Tls
 
 pytestmark = pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl makes them")
 
@@ -36,10 +38,11 @@ def keys(tmp_path_factory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="module")
-def secured(repository, keys):
+@pytest.fixture(scope="module", params=[None, Limits()], ids=["triton's", "the gateway's"])
+def secured(repository, keys, request):
     tls = Tls(keys / "server.pem", keys / "server.key", keys / "authority.pem")
-    with Server(repository, ports=FREE, tls=tls, max_sessions=64, stop_timeout_s=2) as running:
+    options = {"tls": tls, "limits": request.param, "max_sessions": 64, "stop_timeout_s": 2}
+    with Server(repository, ports=FREE, **options) as running:
         yield running
 
 

@@ -86,7 +86,7 @@ def test_a_processor_that_is_not_offered_is_told_as_often_as_it_is_asked_for(mon
     device = SimpleNamespace(ep_name="CPU", ep_metadata={}, device=SimpleNamespace(vendor="AMD"))
     monkeypatch.setattr(providers, "offered_devices", lambda: [device])
     for _ in range(2):
-        with pytest.raises(ProviderError, match="a processor of AMD, .* for Intel's alone; serve"):
+        with pytest.raises(ProviderError, match=r"a processor of AMD, .* for Intel's alone; serve"):
             device_for(OpenVINO())
 
 

@@ -37,10 +37,11 @@ import numpy as np
 
 from visavis import config as configs
 from visavis.config import EchoConfig
-from visavis.serving import logs, tracing, watchdog_metrics
+from visavis.serving import gateway, logs, tracing, watchdog_metrics
+from visavis.serving.gateway import GatewayError, Limits
 from visavis.serving.model_config import config_names
+from visavis.serving.tls import Tls, Trust
 from visavis.serving.tracing import Traces
-from visavis.serving.watch import Trust
 from visavis.serving.watchdog import Counts, ServedModels, Watchdog, living
 
 LOG = logging.getLogger(__name__)
@@ -74,35 +75,6 @@ class Ports:
     watchdog: int | None = None
 
 
-@dataclass(frozen=True)
-class Tls:
-    """Who the server is, and who may speak to it: PEM files.
-
-    With `client_authority`, clients need a certificate of it (mutual TLS), and so does the
-    watchdog, which shows the server's own. `name` is one that the server's certificate is for.
-    """
-
-    certificate: Path
-    key: Path
-    client_authority: Path | None = None
-    name: str = "localhost"
-
-    def flags(self) -> dict[str, object]:
-        """Of `tritonserver`."""
-        found: dict[str, object] = {
-            "grpc-use-ssl": "true",
-            "grpc-server-cert": self.certificate,
-            "grpc-server-key": self.key,
-        }
-        if self.client_authority is not None:
-            found |= {"grpc-use-ssl-mutual": "true", "grpc-root-cert": self.client_authority}
-        return found
-
-    def own_client(self) -> dict[str, object]:
-        """Arguments of a `tritonclient` that trusts this very server."""
-        return Trust(self.certificate, self.key, name=self.name).channel()
-
-
 class Server:
     """One running server; a context manager.
 
@@ -119,6 +91,9 @@ class Server:
             says: as many as the machine bears.
         tls: on gRPC. HTTP and metrics, which this server cannot encrypt, are then for this machine
             alone.
+        limits: what one client may take: a gateway with them stands before Triton, whose own gRPC
+            and HTTP, which know no limits, are then for this machine alone
+            (`visavis.serving.gateway`).
         watched: load a model anew when its process has died or hangs (`visavis.serving.watchdog`).
         admin_key: whoever may load and unload models, trace, log and register shared memory says
             it; see `admin_headers`. By default one that nobody else knows.
@@ -140,6 +115,7 @@ class Server:
         config_name: str | None = None,
         max_sessions: int | None = None,
         tls: Tls | None = None,
+        limits: Limits | None = None,
         watched: bool = True,
         admin_key: str | None = None,
         traces: Traces | None = None,
@@ -155,6 +131,7 @@ class Server:
         self.config_name = config_name
         self.max_sessions = max_sessions
         self.tls = tls
+        self.limits = limits
         self.watched = watched
         self.admin_key = admin_key or secrets.token_urlsafe()
         self.traces = traces
@@ -166,7 +143,8 @@ class Server:
         self.log = Path(log) if log else None
         self.process: subprocess.Popen | None = None
         self.watched_over = Counts()  # what the watchdog has done
-        self.watch = ExitStack()
+        self.triton_url = self.grpc_url  # of its own gRPC; another behind a gateway
+        self.helpers = ExitStack()  # which run in this process
 
     @property
     def admin_headers(self) -> dict[str, str]:
@@ -175,13 +153,13 @@ class Server:
 
     @property
     def grpc_url(self) -> str:
-        """host:port of gRPC."""
+        """host:port of gRPC, for clients."""
         return f"{self.host}:{self.ports.grpc}"
 
     @property
     def http_url(self) -> str:
         """Base address of HTTP."""
-        return f"http://{self.plain_host}:{self.ports.http}"
+        return f"http://{self.http_host}:{self.ports.http}"
 
     @property
     def metrics_url(self) -> str:
@@ -197,6 +175,11 @@ class Server:
     def healed(self) -> Counter[str]:
         """How often each model was loaded anew."""
         return self.watched_over.reloads
+
+    @property
+    def http_host(self) -> str:
+        """The address of HTTP, whose messages nobody bounds."""
+        return self.plain_host if self.limits is None else LOOPBACK
 
     @property
     def plain_host(self) -> str:
@@ -230,6 +213,7 @@ class Server:
             )
         self._check_config_name()
         self.ports = free_ports(self.host, self.ports)
+        self.triton_url = self.grpc_url if self.limits is None else free_address()
         self.work = Path(tempfile.mkdtemp(prefix="visavis-server-"))
         self.log = self.log or self.work / "server.log"
         try:
@@ -245,13 +229,15 @@ class Server:
             self._await_readiness()
             if self.watched:
                 self._watch()
+            if self.limits is not None:
+                self._limit(self.limits)
         except BaseException:  # Ctrl-C while loading leaves nothing behind either
             self.stop()
             raise
 
     def stop(self) -> None:
         """End the server and all its processes, and free its shared memory. May be called twice."""
-        self.watch.close()
+        self.helpers.close()
         process, self.process = self.process, None
         if process is not None:
             _signal_group(process.pid, signal.SIGTERM)
@@ -299,13 +285,14 @@ class Server:
             )
 
     def _command(self, backends: Path) -> list[str]:
+        grpc_host, _, grpc_port = self.triton_url.rpartition(":")
         flags = {
             "model-repository": self.repository,
             "backend-directory": backends,
-            "http-address": self.plain_host,
+            "http-address": self.http_host,
             "http-port": self.ports.http,
-            "grpc-address": self.host,
-            "grpc-port": self.ports.grpc,
+            "grpc-address": grpc_host,
+            "grpc-port": grpc_port,
             "metrics-address": self.plain_host,
             "metrics-port": self.ports.metrics,
             "allow-gpu-metrics": "false",
@@ -344,11 +331,11 @@ class Server:
         assert self.process is not None
         config = configs.load(EchoConfig, self.repository / "config.json")
         models = ServedModels(
-            self.grpc_url,
+            self.triton_url,
             config,
             partial(living, self.process.pid),
             self.admin_headers,
-            {} if self.tls is None else self.tls.own_client(),
+            self._own_trust().channel(),
         )
         stop = threading.Event()
         dog = Watchdog(models)
@@ -358,14 +345,32 @@ class Server:
         thread = threading.Thread(target=dog.run, args=[stop], name="watchdog", daemon=True)
         thread.start()
         if self.ports.watchdog is not None:
-            self.watch.enter_context(
+            self.helpers.enter_context(
                 watchdog_metrics.served(
                     dog.counts, models.contracts, self.plain_host, self.ports.watchdog
                 )
             )
-        self.watch.callback(models.close)
-        self.watch.callback(thread.join)
-        self.watch.callback(stop.set)
+        self.helpers.callback(models.close)
+        self.helpers.callback(thread.join)
+        self.helpers.callback(stop.set)
+
+    def _limit(self, limits: Limits) -> None:
+        credentials = None if self.tls is None else self.tls.credentials()
+        try:
+            self.helpers.enter_context(
+                gateway.served(
+                    self.grpc_url,
+                    self.triton_url,
+                    limits,
+                    credentials=credentials,
+                    trust=self._own_trust(),
+                )
+            )
+        except GatewayError as error:
+            raise LaunchError(str(error)) from error
+
+    def _own_trust(self) -> Trust:
+        return Trust() if self.tls is None else self.tls.own()
 
     def _await_readiness(self) -> None:
         assert self.process is not None
@@ -494,6 +499,12 @@ def free_ports(host: str, ports: Ports) -> Ports:
             if port is not None
         }
     return Ports(**found)
+
+
+def free_address() -> str:
+    """host:port that nobody else may come to from another machine."""
+    with socket.socket() as probe:
+        return f"{LOOPBACK}:{_bound(probe, LOOPBACK, 'gRPC', 0)}"
 
 
 def _bound(probe: socket.socket, host: str, name: str, port: int) -> int:

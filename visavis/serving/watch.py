@@ -13,8 +13,6 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import psutil
@@ -23,6 +21,7 @@ from tritonclient.utils import InferenceServerException
 from visavis.config import EchoConfig
 from visavis.contract import ModelContract
 from visavis.serving import watchdog_metrics
+from visavis.serving.tls import Trust
 from visavis.serving.watchdog import ANSWER_WITHIN_S, ServedModels, Watchdog, living
 
 PROCESS = "tritonserver"
@@ -31,36 +30,6 @@ NO_MODEL = "visavis_watch_may_unload_this_which_is_not_there"
 
 class WatchError(RuntimeError):
     """A server cannot be watched over."""
-
-
-@dataclass(frozen=True)
-class Trust:
-    """TLS as a client has it: PEM files. Without `authority`, the certificate itself is trusted.
-
-    With `key`, the certificate is shown to a server that asks for one (mutual TLS). `name` is one
-    that the server's certificate is for, where the address is another.
-    """
-
-    certificate: Path | None = None
-    key: Path | None = None
-    authority: Path | None = None
-    name: str | None = None
-
-    def __post_init__(self) -> None:
-        if self.key is not None and self.certificate is None:
-            raise WatchError("TLS: got a key, expected its certificate, too; give both")
-
-    def channel(self) -> dict[str, object]:
-        """Arguments of a `tritonclient`; none where there is no TLS."""
-        trusted = self.authority or self.certificate
-        if trusted is None:
-            return {}
-        found: dict[str, object] = {"ssl": True, "root_certificates": str(trusted)}
-        if self.key is not None:
-            found |= {"private_key": str(self.key), "certificate_chain": str(self.certificate)}
-        if self.name is not None:
-            found["channel_args"] = [("grpc.ssl_target_name_override", self.name)]
-        return found
 
 
 def watch(

@@ -1,0 +1,259 @@
+"""This is where what one client may take is bounded, before Triton sees any of it.
+
+    with served("0.0.0.0:8001", "127.0.0.1:9001", Limits()):
+        ...  # clients call the former, tritonserver listens at the latter
+
+Triton 2.51 receives a gRPC message of any size and carries it to a model's process while everybody
+waits, and it keeps what a client does not read even when that client has gone; no flag bounds
+either. The gateway stands before it where clients are not trusted. It hands on whatever is called,
+as bytes that it does not look into, with metadata, deadline and end. A message that is too large is
+refused by its length, before it is received; of what a client does not read so much is kept, and
+then its call is ended. Its session can be resumed, as after any lost connection.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from collections import deque
+from collections.abc import AsyncIterator, Coroutine, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, TypeVar
+
+import grpc
+from grpc.aio import AioRpcError, Channel, ServicerContext, StreamStreamCall
+
+from visavis.serving.tls import Trust
+
+T = TypeVar("T")
+
+LOG = logging.getLogger(__name__)
+
+MB = 10**6
+GRACE_S = 1.0  # for calls that are open when the gateway ends
+OPTIONS = (
+    ("grpc.max_send_message_length", -1),
+    # Who has gone without a word, such as a machine that was switched off, is known to be gone.
+    ("grpc.keepalive_time_ms", 20_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+    # Others could take the port as well, and get a part of the clients.
+    ("grpc.so_reuseport", 0),
+)
+UPSTREAM_OPTIONS = (
+    ("grpc.max_send_message_length", -1),
+    ("grpc.max_receive_message_length", -1),
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 1000),
+)
+
+
+class GatewayError(RuntimeError):
+    """The gateway cannot be opened."""
+
+
+class UnreadError(RuntimeError):
+    """A client does not read what it asked for."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one client may take, in millions of bytes.
+
+    message_mb: in one message. Two minutes of both voices and of the user's face as JPEGs, the most
+        that a session takes ahead, are some 30.
+    unread_mb: of what one call has answered, until it is read.
+    """
+
+    message_mb: float = 32.0
+    unread_mb: float = 64.0
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if not 0 < value <= 2000:  # gRPC counts in 32 bits
+                raise ValueError(f"{name}: got {value}, expected more than 0 and at most 2000")
+
+
+class Unread:
+    """What was answered and waits for the client, in order; more than `most_mb` is too much."""
+
+    def __init__(self, most_mb: float) -> None:
+        self.most_mb = most_mb
+        self.answers: deque[bytes] = deque()
+        self.size = 0
+        self.ended = False
+        self.changed = asyncio.Event()
+
+    def put(self, answer: bytes) -> None:
+        """UnreadError when it is too much; nothing is kept then."""
+        self.size += len(answer)
+        if self.size > self.most_mb * MB:
+            size, self.size = self.size, 0
+            self.answers.clear()
+            raise UnreadError(
+                f"gateway: got {size / MB:.0f} MB of answers that are not read, expected at most "
+                f"{self.most_mb:g}; read them as they come, or ask for fewer at a time"
+            )
+        self.answers.append(answer)
+        self.changed.set()
+
+    def end(self) -> None:
+        """Nothing follows."""
+        self.ended = True
+        self.changed.set()
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        """Each counts until the next is asked for, when the client has taken it."""
+        while True:
+            while self.answers:
+                answer = self.answers.popleft()
+                yield answer
+                self.size -= len(answer)
+            if self.ended:
+                return
+            self.changed.clear()
+            await self.changed.wait()
+
+
+class Relay(grpc.GenericRpcHandler):
+    """Hands every call on to `channel`. On the wire a unary call is a stream of one message."""
+
+    def __init__(self, channel: Channel, limits: Limits) -> None:
+        self.channel = channel
+        self.limits = limits
+
+    def service(self, handler_call_details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler:
+        """Any method."""
+        hand_on: Any = partial(self._hand_on, handler_call_details.method)  # known to aio alone
+        return grpc.stream_stream_rpc_method_handler(hand_on)
+
+    async def _hand_on(
+        self, method: str, requests: AsyncIterator[bytes], context: ServicerContext
+    ) -> None:
+        call = self.channel.stream_stream(method)(
+            timeout=context.time_remaining(), metadata=_metadata(context)
+        )
+        unread = Unread(self.limits.unread_mb)
+        asking = asyncio.create_task(_ask(requests, call))
+        telling = asyncio.create_task(_tell(unread, context))
+        try:
+            await _listen(call, unread)
+            await telling
+            await _end_like(call, context)
+        except UnreadError as error:
+            LOG.warning("a call by %s was ended: %s", context.peer(), error)
+            call.cancel()
+            await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, str(error))
+        finally:
+            for work in (call, asking, telling):
+                work.cancel()
+            await asyncio.gather(asking, telling, return_exceptions=True)
+
+
+async def _ask(requests: AsyncIterator[bytes], call: StreamStreamCall) -> None:
+    """What the client says, to Triton. Who speaks faster than Triton hears is made to wait."""
+    async for request in requests:
+        await call.write(request)
+    await call.done_writing()
+
+
+async def _listen(call: StreamStreamCall, unread: Unread) -> None:
+    """What Triton says, as it comes, however slowly the client reads: Triton would keep it."""
+    with suppress(AioRpcError):  # which is told when all before it is read
+        async for answer in call:
+            unread.put(answer)
+    unread.end()
+
+
+async def _tell(unread: Unread, context: ServicerContext) -> None:
+    async for answer in unread:
+        await context.write(answer)
+
+
+async def _end_like(call: StreamStreamCall, context: ServicerContext) -> None:
+    """The client learns how the call ended."""
+    code, trailing = await call.code(), tuple(await call.trailing_metadata() or ())
+    if code is not grpc.StatusCode.OK:
+        await context.abort(code, await call.details(), trailing)
+    context.set_trailing_metadata(trailing)
+
+
+def _metadata(context: ServicerContext) -> list[tuple[str, str | bytes]]:
+    """What the client sent with its call, but for what gRPC says by itself."""
+    return [
+        (key, value)
+        for key, value in context.invocation_metadata() or ()
+        if key != "user-agent" and not key.startswith("grpc-")
+    ]
+
+
+@contextmanager
+def served(
+    address: str,
+    upstream: str,
+    limits: Limits | None = None,
+    *,
+    credentials: grpc.ServerCredentials | None = None,
+    trust: Trust | None = None,
+) -> Iterator[int]:
+    """Within, a gateway listens at `address`, in a thread of its own. Gives its port.
+
+    Args:
+        address: host:port for clients; a free port for 0.
+        upstream: host:port of Triton's gRPC.
+        limits: what one client may take.
+        credentials: TLS for clients.
+        trust: TLS towards Triton.
+
+    Raises:
+        GatewayError: the address cannot be had.
+    """
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever, name="gateway", daemon=True)
+    thread.start()
+
+    def done(work: Coroutine[Any, Any, T]) -> T:
+        return asyncio.run_coroutine_threadsafe(work, loop).result()
+
+    try:
+        channel = done(_channel(upstream, trust or Trust()))
+        server, port = done(_open(address, Relay(channel, limits or Limits()), credentials))
+        try:
+            yield port
+        finally:
+            done(server.stop(GRACE_S))
+            done(channel.close())
+    finally:
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()
+
+
+async def _channel(url: str, trust: Trust) -> Channel:
+    credentials = trust.credentials()
+    if credentials is None:
+        return grpc.aio.insecure_channel(url, UPSTREAM_OPTIONS)
+    return grpc.aio.secure_channel(url, credentials, (*UPSTREAM_OPTIONS, *trust.options()))
+
+
+async def _open(
+    address: str, relay: Relay, credentials: grpc.ServerCredentials | None
+) -> tuple[grpc.aio.Server, int]:
+    largest = ("grpc.max_receive_message_length", int(relay.limits.message_mb * MB))
+    server = grpc.aio.server(options=(*OPTIONS, largest))
+    server.add_generic_rpc_handlers((relay,))
+    try:
+        if credentials is None:
+            port = server.add_insecure_port(address)
+        else:
+            port = server.add_secure_port(address, credentials)
+    except RuntimeError as error:
+        raise GatewayError(
+            f"gateway: got {address}, which cannot be used ({error}), expected a free port; stop "
+            "what listens there or choose another"
+        ) from error
+    await server.start()
+    return server, port
