@@ -28,6 +28,7 @@ from typing import Annotated
 
 import grpc
 import numpy as np
+import psutil
 import typer
 from rich.console import Console
 from visavis_client import Client, Request, ServerUnavailable, VisavisError, _wire
@@ -117,16 +118,25 @@ def processes_killed(scene: Scene) -> Iterator[Fault]:
     """Each model's own process."""
     for contract in contracts(scene.config).values():
         if contract.kind != "ensemble":
-            yield _process_killed(scene, contract.name)
+            event = f"kill -9 of {contract.name}'s process"
+            yield _process_lost(scene, contract.name, event, psutil.Process.kill)
 
 
-def _process_killed(scene: Scene, model: str) -> Fault:
+def process_hangs(scene: Scene) -> Iterator[Fault]:
+    """A process that is there and does nothing."""
+    for model in ("sdcm_denoiser", "echo_session"):
+        yield _process_lost(scene, model, f"{model}'s process hangs", psutil.Process.suspend)
+
+
+def _process_lost(
+    scene: Scene, model: str, event: str, lose: Callable[[psutil.Process], None]
+) -> Fault:
     before, healed = scene.server.healed[model], threading.Event()
     took_s: list[float] = []
 
     def strike() -> None:
         begun_s = time.perf_counter()
-        provoke.process_of(scene.server, model).kill()
+        lose(provoke.process_of(scene.server, model))
 
         def wait() -> None:
             while scene.server.healed[model] == before:
@@ -138,7 +148,7 @@ def _process_killed(scene: Scene, model: str) -> Fault:
 
         threading.Thread(target=wait).start()
 
-    event, promised = f"kill -9 of {model}'s process", f"loaded anew; {SAME_FRAMES}"
+    promised = f"loaded anew; {SAME_FRAMES}"
     with Client(scene.url, frame_timeout_s=1.0 + scene.deadline_ms / 1e3) as client:
         try:
             found = converse(client, scene.talk, scene.blocks, strike, AT_FRAME)
@@ -483,6 +493,7 @@ EVENTS: tuple[Event, ...] = (
     never_ended,
     rush,
     processes_killed,
+    process_hangs,
     server_killed,
     client_reads_nothing,
     large,

@@ -1,7 +1,8 @@
 """This is where all results become one page: `python -m benchmarks.report`.
 
 It reads every `benchmarks/results/*.json` that has the five keys of `visavis.record`, and writes
-`README.md` beside them, with a plot of the latencies. Nothing is measured here.
+`README.md` beside them, with a plot of the latencies. A folder below them, for results of another
+machine, gets a page of its own. Nothing is measured here.
 """
 
 from __future__ import annotations
@@ -164,13 +165,21 @@ def page(folder: Path) -> str:
         "file of a section's name."
     )
     sections = filter(None, map(section, sorted(folder.glob("*.json"))))
-    return "\n\n".join([head, *sections]) + "\n"
+    others = [f"[{other.name}]({other.name}/README.md)" for other in machines(folder)]
+    also = [f"On other machines: {', '.join(others)}."] if others else []
+    return "\n\n".join([head, *also, *sections]) + "\n"
+
+
+def machines(folder: Path) -> list[Path]:
+    """The folders of results of other machines."""
+    return sorted({path.parent for path in folder.glob("*/*.json")})
 
 
 def main(folder: Annotated[Path, typer.Argument()] = RESULTS) -> None:
-    """Write the page."""
-    (folder / "README.md").write_text(page(folder))
-    print(folder / "README.md")
+    """Write the page, and those of other machines."""
+    for one in (folder, *machines(folder)):
+        (one / "README.md").write_text(page(one))
+        print(one / "README.md")
 
 
 if __name__ == "__main__":

@@ -210,7 +210,8 @@ def serve(
                 log_format=log_format.value,
                 log="/dev/stderr",
             )
-            ready = f"visavis listens on {place.grpc_url} (gRPC); Ctrl-C ends it"
+            way = "gRPC" if limits is None else "gRPC, behind a gateway"
+            ready = f"visavis listens on {place.grpc_url} ({way}); Ctrl-C ends it"
             serving.serve(place, started=lambda: complaints.print(ready))
 
 

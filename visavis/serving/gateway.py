@@ -74,7 +74,10 @@ class Limits:
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
             if not 0 < value <= 2000:  # gRPC counts in 32 bits
-                raise ValueError(f"{name}: got {value}, expected more than 0 and at most 2000")
+                raise ValueError(
+                    f"{name}: got {value}, expected more than 0 and at most 2000; "
+                    "choose one between"
+                )
 
 
 class Unread:

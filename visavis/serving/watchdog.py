@@ -6,7 +6,8 @@ Triton goes on calling a model ready whose process is gone, and never starts it 
 processes are looked at several times a second, which costs nothing. A process that is there may
 still hang: a model that has done nothing for a while is asked something small (a canary), seldom,
 as on a machine of two cores every network's turn is felt. Unloading and loading mends both; those
-sessions whose blocks were under way are resumed by their clients. A model that does not answer
+sessions whose blocks were under way are resumed by their clients. A process that still hangs some
+time after it was replaced is killed. A model that does not answer
 while others do may be waiting for its turn on a crowded machine, so it is asked several times
 before it counts as hanging.
 
@@ -44,6 +45,7 @@ LOOK_EVERY_S = 0.25
 QUIET_S = 2.0  # after so long without work a model is asked something,
 ASK_EVERY_S = 10.0  # and then this often
 ANSWER_WITHIN_S = 3.0
+LINGER_S = 10.0  # what was replaced may take so long to end what it does; then it is killed
 PATIENCE = 3  # unanswered canaries in a row, while others answer, until a model counts as hanging
 STUB = "triton_python_backend_stub"
 
@@ -190,6 +192,7 @@ class ServedModels:
         self.contracts = {m.name: m for m in contracts(config).values() if m.kind != "ensemble"}
         self.find = find
         self.process: psutil.Process | None = None
+        self.replaced: dict[psutil.Process, float] = {}  # by another, and when to kill it
         self.headers = headers
 
     def close(self) -> None:
@@ -198,7 +201,16 @@ class ServedModels:
 
     def processes(self) -> Mapping[str, int]:
         """How many live stubs each model has; a backend in C++ has none."""
-        return Counter(model for model, _ in self.stubs())
+        self._end_replaced()
+        return Counter(model for model, process in self.stubs() if process not in self.replaced)
+
+    def _end_replaced(self) -> None:
+        """Triton would wait for one that hangs for as long as the server runs."""
+        for process, until_s in list(self.replaced.items()):
+            if not lives(process):
+                del self.replaced[process]
+            elif time.monotonic() >= until_s:
+                process.kill()
 
     def stubs(self) -> Iterator[tuple[str, psutil.Process]]:
         """Every live stub, and the model that it is of."""
@@ -268,6 +280,8 @@ class ServedModels:
 
     def reload(self, model: str) -> None:
         """Unload and load; loading alone does nothing for what Triton holds to be loaded."""
+        until_s = time.monotonic() + LINGER_S
+        self.replaced |= {process: until_s for name, process in self.stubs() if name == model}
         self.client.unload_model(model, headers=self.headers)
         self.client.load_model(model, headers=self.headers)
 
