@@ -155,7 +155,7 @@ def table(made: list[Quantised]) -> Table:
 
 
 def main(
-    repository: Annotated[Path, typer.Argument(help="The model repository.")] = SOURCE,
+    repository: Annotated[Path, typer.Option(help="The model repository.")] = SOURCE,
     seconds: Annotated[float, typer.Option(help="Of the example, to compare on.")] = SECONDS,
 ) -> None:
     """Write model.int8.onnx of the networks that are faster so, and say what it costs."""

@@ -331,7 +331,7 @@ def _described(port: onnx.ValueInfoProto) -> tuple[str, tuple[int, ...]]:
 
 
 def main(
-    directory: Annotated[Path, typer.Argument(help="The model repository.")] = SOURCE,
+    repository: Annotated[Path, typer.Option(help="The model repository.")] = SOURCE,
     size: Annotated[str, typer.Option(help=f"One of {', '.join(SIZES)}; default: as it is.")] = "",
     threads: Annotated[int, typer.Option(help="Of one pass of one network; 0: the size's.")] = 0,
     instances: Annotated[int, typer.Option(help="Of each network, with --threads.")] = 1,
@@ -339,10 +339,10 @@ def main(
 ) -> None:
     """Write (or check) a model repository."""
     if not only_check:
-        config = SIZES[size]() if size else configs.load(EchoConfig, directory / CONFIG_FILE)
-        write(directory, config, Cores(threads, instances) if threads else None)
-    problems = check(directory)
-    print("\n".join(problems) or f"{directory}: every model is as the contract says")
+        config = SIZES[size]() if size else configs.load(EchoConfig, repository / CONFIG_FILE)
+        write(repository, config, Cores(threads, instances) if threads else None)
+    problems = check(repository)
+    print("\n".join(problems) or f"{repository}: every model is as the contract says")
     raise typer.Exit(bool(problems))
 
 

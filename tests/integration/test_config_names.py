@@ -96,13 +96,14 @@ def test_openvino_is_never_replaced_in_silence(repository):
 def test_a_file_that_is_not_there_is_told(repository):
     server = Server(repository, ports=FREE, stop_timeout_s=2, config_name="int8")
     with (
-        pytest.raises(LaunchError, match=r"int8\.onnx: got no file.*python -m export\.int8"),
+        pytest.raises(LaunchError, match=r"int8\.onnx: got no file.*python -m export\.int8 --repo"),
         server,
     ):
         pass
     ill = {check.name: check for check in models(repository, "int8") if not check.ok}
     assert set(ill) == MODELS["int8"]
-    assert all("export.int8" in check.remedy for check in ill.values())
+    command = f"python -m export.int8 --repository {repository}"
+    assert all(command in check.remedy for check in ill.values())
 
 
 def test_outdated_weights_are_not_served(with_int8, tmp_path):
@@ -111,7 +112,7 @@ def test_outdated_weights_are_not_served(with_int8, tmp_path):
     manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"sha256": "0" * 64}))
     server = Server(outdated, ports=FREE, stop_timeout_s=2, config_name="int8")
     with (
-        pytest.raises(LaunchError, match=r"expected those of 0000.*python -m export\.int8"),
+        pytest.raises(LaunchError, match=r"expected those of 0000.*python -m export\.int8 --repo"),
         server,
     ):
         pass

@@ -19,7 +19,7 @@ from visavis import config as configs
 from visavis.config import EchoConfig
 from visavis.contract import ModelContract, contracts
 from visavis.serving.model_config import config_names, config_path, read
-from visavis.serving.network import WRITERS
+from visavis.serving.network import writer
 from visavis.serving.providers import CPU, ProviderError, device_for, wish
 from visavis.serving.server import (
     SHARED_MEMORY,
@@ -32,6 +32,7 @@ from visavis.serving.server import (
 )
 
 PACKAGES = (
+    "anyio",
     "nvidia-pytriton",
     "onnxruntime",
     "prometheus-client",
@@ -146,11 +147,10 @@ def _model(folder: Path, model: ModelContract, config_name: str | None) -> Check
         return Check(model.name, True, "complete")
     config = read(path)
     file = config["default_model_filename"] if model.kind == "onnx" else "model.py"
-    if not (folder / "1" / file).is_file():
-        writer = WRITERS.get(file, "python -m export")
-        return Check(
-            model.name, False, f"no 1/{file}", f"export the networks into the repository: {writer}"
-        )
+    network = folder / "1" / file
+    if not network.is_file():
+        remedy = f"export the networks into the repository: {writer(network)}"
+        return Check(model.name, False, f"no 1/{file}", remedy)
     if model.kind != "onnx":
         return Check(model.name, True, "complete")
     try:

@@ -15,20 +15,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import threading
 from collections import deque
-from collections.abc import AsyncIterator, Coroutine, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 import grpc
+from anyio.from_thread import start_blocking_portal
 from grpc.aio import AioRpcError, Channel, ServicerContext, StreamStreamCall
 
 from visavis.serving.tls import Trust
-
-T = TypeVar("T")
 
 LOG = logging.getLogger(__name__)
 
@@ -214,49 +212,47 @@ def served(
     Raises:
         GatewayError: the address cannot be had.
     """
-    loop = asyncio.new_event_loop()
-    thread = threading.Thread(target=loop.run_forever, name="gateway", daemon=True)
-    thread.start()
+    opened = _opened(address, upstream, limits or Limits(), credentials, trust or Trust())
+    with start_blocking_portal() as portal, portal.wrap_async_context_manager(opened) as port:
+        yield port
 
-    def done(work: Coroutine[Any, Any, T]) -> T:
-        return asyncio.run_coroutine_threadsafe(work, loop).result()
 
-    try:
-        channel = done(_channel(upstream, trust or Trust()))
-        server, port = done(_open(address, Relay(channel, limits or Limits()), credentials))
+@asynccontextmanager
+async def _opened(
+    address: str,
+    upstream: str,
+    limits: Limits,
+    credentials: grpc.ServerCredentials | None,
+    trust: Trust,
+) -> AsyncIterator[int]:
+    largest = ("grpc.max_receive_message_length", int(limits.message_mb * MB))
+    async with _channel(upstream, trust) as channel:
+        server = grpc.aio.server(options=(*OPTIONS, largest))
+        server.add_generic_rpc_handlers((Relay(channel, limits),))
+        port = _bound(server, address, credentials)
+        await server.start()
         try:
             yield port
         finally:
-            done(server.stop(GRACE_S))
-            done(channel.close())
-    finally:
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join()
-        loop.close()
+            await server.stop(GRACE_S)
 
 
-async def _channel(url: str, trust: Trust) -> Channel:
+def _channel(url: str, trust: Trust) -> Channel:
     credentials = trust.credentials()
     if credentials is None:
         return grpc.aio.insecure_channel(url, UPSTREAM_OPTIONS)
     return grpc.aio.secure_channel(url, credentials, (*UPSTREAM_OPTIONS, *trust.options()))
 
 
-async def _open(
-    address: str, relay: Relay, credentials: grpc.ServerCredentials | None
-) -> tuple[grpc.aio.Server, int]:
-    largest = ("grpc.max_receive_message_length", int(relay.limits.message_mb * MB))
-    server = grpc.aio.server(options=(*OPTIONS, largest))
-    server.add_generic_rpc_handlers((relay,))
+def _bound(
+    server: grpc.aio.Server, address: str, credentials: grpc.ServerCredentials | None
+) -> int:
     try:
         if credentials is None:
-            port = server.add_insecure_port(address)
-        else:
-            port = server.add_secure_port(address, credentials)
+            return server.add_insecure_port(address)
+        return server.add_secure_port(address, credentials)
     except RuntimeError as error:
         raise GatewayError(
             f"gateway: got {address}, which cannot be used ({error}), expected a free port; stop "
             "what listens there or choose another"
         ) from error
-    await server.start()
-    return server, port

@@ -21,7 +21,6 @@ from visavis.serving.model_args import parameters
 from visavis.serving.providers import OpenVINO, open_session, wish
 
 INT8_FILE = "model.int8.onnx"
-WRITERS = {INT8_FILE: "python -m export.int8"}
 ONNX_TO_TRITON = {
     "tensor(bool)": "BOOL",
     "tensor(uint8)": "UINT8",
@@ -63,7 +62,7 @@ class Network:
         if not self.path.is_file():
             raise FileNotFoundError(
                 f"{path}: got no file, expected the network that the model's config names; write "
-                f"it with `{WRITERS.get(self.path.name, 'python -m export')}`"
+                f"it with `{writer(self.path)}`"
             )
         self.session = open_session(self.path, options, accelerator)
         self.outputs = [output.name for output in self.session.get_outputs()]
@@ -196,5 +195,12 @@ def _weight_problems(path: Path, metadata: Mapping[str, str]) -> list[str]:
         return []
     return [
         f"{path}: got the weights of {made_from[:12]}…, expected those of {now[:12]}…, as in "
-        f"{manifest}; write it again with `{WRITERS.get(path.name, 'python -m export')}`"
+        f"{manifest}; write it again with `{writer(path)}`"
     ]
+
+
+def writer(path: Path) -> str:
+    """The command that writes a network's file, REPOSITORY/MODEL/VERSION/FILE."""
+    module = "export.int8" if path.name == INT8_FILE else "export"
+    repository = path.resolve().parent.parent.parent
+    return f"python -m {module} --repository {repository}"

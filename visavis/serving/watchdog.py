@@ -7,9 +7,8 @@ processes are looked at several times a second, which costs nothing. A process t
 still hang: a model that has done nothing for a while is asked something small (a canary), seldom,
 as on a machine of two cores every network's turn is felt. Unloading and loading mends both; those
 sessions whose blocks were under way are resumed by their clients. A process that still hangs some
-time after it was replaced is killed. A model that does not answer
-while others do may be waiting for its turn on a crowded machine, so it is asked several times
-before it counts as hanging.
+time after it was replaced is killed. A model that does not answer while others do may be waiting
+for its turn on a crowded machine, so it is asked several times before it counts as hanging.
 
 `Server` has one for its own server; `visavis.serving.watch` is for one that somebody else started.
 """

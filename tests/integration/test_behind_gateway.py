@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import grpc
 import numpy as np
 import pytest
-from visavis_client import Client, Portrait, RequestRefused
+from visavis_client import AsyncClient, Client, Portrait, RequestRefused
 from visavis_client._wire import pb
 
 from benchmarks import provoke
@@ -44,6 +46,18 @@ def test_the_frames_are_those_of_a_server_without(server, limited, face):
 def test_any_server_can_get_one(server, face):
     with provoke.gateway(server.grpc_url) as (url, _):
         assert frames(url, face) == frames(server.grpc_url, face)
+
+
+def test_a_client_of_asyncio_may_be_in_the_servers_process(server, limited, face):
+    async def converse() -> list[bytes]:
+        client = AsyncClient(limited.grpc_url)
+        async with client, await client.session(portrait=face, seed=3) as session:
+            for part in range(4):
+                await session.send(avatar_audio=sound(20, part))
+            await session.finish()
+            return [frame.content async for frame in session.frames()]
+
+    assert asyncio.run(converse()) == frames(server.grpc_url, face)
 
 
 def test_too_large_a_message_is_refused_and_nobody_else_notices(limited, face):
