@@ -22,6 +22,7 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -209,7 +210,8 @@ class ServedModels:
             if not lives(process):
                 del self.replaced[process]
             elif time.monotonic() >= until_s:
-                process.kill()
+                with suppress(psutil.Error):  # it ended meanwhile
+                    process.kill()
 
     def stubs(self) -> Iterator[tuple[str, psutil.Process]]:
         """Every live stub, and the model that it is of."""
@@ -279,10 +281,10 @@ class ServedModels:
 
     def reload(self, model: str) -> None:
         """Unload and load; loading alone does nothing for what Triton holds to be loaded."""
-        until_s = time.monotonic() + LINGER_S
-        self.replaced |= {process: until_s for name, process in self.stubs() if name == model}
+        before = [process for name, process in self.stubs() if name == model]
         self.client.unload_model(model, headers=self.headers)
         self.client.load_model(model, headers=self.headers)
+        self.replaced |= dict.fromkeys(before, time.monotonic() + LINGER_S)
 
 
 def lives(process: psutil.Process) -> bool:
