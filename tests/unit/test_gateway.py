@@ -11,12 +11,12 @@ from dataclasses import dataclass, field
 import grpc
 import pytest
 
-from visavis.serving.gateway import GatewayError, Limits, served
+from visavis.serving.gateway import STREAM, GatewayError, Limits, served
 
 WAIT_S = 20.0
 KB = 1000
 LIMITS = Limits(message_mb=0.1, unread_mb=0.5)
-METHOD = "/service/Method"
+UNARY = "/service/Method"
 LARGE = bytes(200 * KB)
 
 
@@ -30,7 +30,7 @@ class Upstream(grpc.GenericRpcHandler):
     ended: threading.Event = field(default_factory=threading.Event)
 
     def service(self, handler_call_details):
-        if handler_call_details.method != METHOD:
+        if handler_call_details.method not in (STREAM, UNARY):
             return None
         return grpc.stream_stream_rpc_method_handler(self.answer)
 
@@ -57,7 +57,7 @@ class Place:
     client: grpc.Channel
 
     def call(self, requests, **options):
-        return self.client.stream_stream(METHOD)(iter(requests), timeout=WAIT_S, **options)
+        return self.client.stream_stream(STREAM)(iter(requests), timeout=WAIT_S, **options)
 
 
 @pytest.fixture
@@ -93,7 +93,7 @@ def test_a_stream_goes_through_with_all_that_is_its_own(place):
     assert dict(call.trailing_metadata())["last"] == "word"
     assert place.upstream.metadata["key"] == "value"
     assert place.upstream.metadata["key-bin"] == b"\0\1"
-    assert 0 < place.upstream.remaining_s <= WAIT_S
+    assert 0 < place.upstream.remaining_s < WAIT_S + 1  # gRPC rounds up
 
 
 def test_answers_come_while_more_is_asked(place):
@@ -106,8 +106,17 @@ def test_answers_come_while_more_is_asked(place):
     assert list(call) == []
 
 
-def test_a_unary_call_is_a_stream_of_one(place):
-    assert place.client.unary_unary(METHOD)(b"one", timeout=WAIT_S) == b"ONE"
+def test_a_unary_call_goes_through_with_all_that_is_its_own(place):
+    ask = place.client.unary_unary(UNARY)
+    answer, call = ask.with_call(b"one", timeout=WAIT_S, metadata=[("key", "value")])
+    assert answer == b"ONE"
+    assert dict(call.trailing_metadata())["last"] == "word"
+    assert place.upstream.metadata["key"] == "value"
+    assert 0 < place.upstream.remaining_s < WAIT_S + 1
+    with pytest.raises(grpc.RpcError) as raised:
+        ask(b"fail", timeout=WAIT_S)
+    error = raised.value
+    assert (error.code(), error.details()) == (grpc.StatusCode.NOT_FOUND, "nothing of that name")
 
 
 def test_an_error_comes_as_it_was_and_after_what_was_answered(place):
@@ -171,7 +180,7 @@ def test_a_server_that_is_not_there_is_told():
         served("127.0.0.1:0", "127.0.0.1:9") as port,
         grpc.insecure_channel(f"127.0.0.1:{port}") as client,
     ):
-        error = refusal(client.stream_stream(METHOD)(iter([b"one"]), timeout=WAIT_S))
+        error = refusal(client.stream_stream(STREAM)(iter([b"one"]), timeout=WAIT_S))
     assert error.code() is grpc.StatusCode.UNAVAILABLE
 
 

@@ -24,13 +24,14 @@ from typing import Any
 
 import grpc
 from anyio.from_thread import start_blocking_portal
-from grpc.aio import AioRpcError, Channel, ServicerContext, StreamStreamCall
+from grpc.aio import AioRpcError, Channel, ServicerContext, StreamStreamCall, UnaryUnaryCall
 
 from visavis.serving.tls import Trust
 
 LOG = logging.getLogger(__name__)
 
 MB = 10**6
+STREAM = "/inference.GRPCInferenceService/ModelStreamInfer"
 GRACE_S = 1.0  # for calls that are open when the gateway ends
 OPTIONS = (
     ("grpc.max_send_message_length", -1),
@@ -120,7 +121,7 @@ class Unread:
 
 
 class Relay(grpc.GenericRpcHandler):
-    """Hands every call on to `channel`. On the wire a unary call is a stream of one message."""
+    """Hands every call on to `channel`. All but one of Triton's have one message each way."""
 
     def __init__(self, channel: Channel, limits: Limits) -> None:
         self.channel = channel
@@ -128,10 +129,25 @@ class Relay(grpc.GenericRpcHandler):
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler:
         """Any method."""
-        hand_on: Any = partial(self._hand_on, handler_call_details.method)  # known to aio alone
-        return grpc.stream_stream_rpc_method_handler(hand_on)
+        method = handler_call_details.method
+        # That these may be coroutines is known to grpc.aio alone.
+        stream: Any = partial(self._stream, method)
+        unary: Any = partial(self._unary, method)
+        if method == STREAM:
+            return grpc.stream_stream_rpc_method_handler(stream)
+        return grpc.unary_unary_rpc_method_handler(unary)
 
-    async def _hand_on(
+    async def _unary(self, method: str, request: bytes, context: ServicerContext) -> bytes | None:
+        call = self.channel.unary_unary(method)(
+            request, timeout=context.time_remaining(), metadata=_metadata(context)
+        )
+        answer = None
+        with suppress(AioRpcError):  # which is told
+            answer = await call
+        await _end_like(call, context)
+        return answer
+
+    async def _stream(
         self, method: str, requests: AsyncIterator[bytes], context: ServicerContext
     ) -> None:
         call = self.channel.stream_stream(method)(
@@ -174,7 +190,7 @@ async def _tell(unread: Unread, context: ServicerContext) -> None:
         await context.write(answer)
 
 
-async def _end_like(call: StreamStreamCall, context: ServicerContext) -> None:
+async def _end_like(call: UnaryUnaryCall | StreamStreamCall, context: ServicerContext) -> None:
     """The client learns how the call ended."""
     code, trailing = await call.code(), tuple(await call.trailing_metadata() or ())
     if code is not grpc.StatusCode.OK:

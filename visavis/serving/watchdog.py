@@ -6,9 +6,10 @@ Triton goes on calling a model ready whose process is gone, and never starts it 
 processes are looked at several times a second, which costs nothing. A process that is there may
 still hang: a model that has done nothing for a while is asked something small (a canary), seldom,
 as on a machine of two cores every network's turn is felt. Unloading and loading mends both; those
-sessions whose blocks were under way are resumed by their clients. A process that still hangs some
-time after it was replaced is killed. A model that does not answer while others do may be waiting
-for its turn on a crowded machine, so it is asked several times before it counts as hanging.
+sessions whose blocks were under way are resumed by their clients. What hangs is killed first:
+Triton would wait for its end for ever, and at times falls when it is unloaded. A model that does
+not answer while others do may be waiting for its turn on a crowded machine, so it is asked several
+times before it counts as hanging.
 
 `Server` has one for its own server; `visavis.serving.watch` is for one that somebody else started.
 """
@@ -45,7 +46,6 @@ LOOK_EVERY_S = 0.25
 QUIET_S = 2.0  # after so long without work a model is asked something,
 ASK_EVERY_S = 10.0  # and then this often
 ANSWER_WITHIN_S = 3.0
-LINGER_S = 10.0  # what was replaced may take so long to end what it does; then it is killed
 PATIENCE = 3  # unanswered canaries in a row, while others answer, until a model counts as hanging
 STUB = "triton_python_backend_stub"
 
@@ -192,7 +192,6 @@ class ServedModels:
         self.contracts = {m.name: m for m in contracts(config).values() if m.kind != "ensemble"}
         self.find = find
         self.process: psutil.Process | None = None
-        self.replaced: dict[psutil.Process, float] = {}  # by another, and when to kill it
         self.headers = headers
 
     def close(self) -> None:
@@ -201,17 +200,7 @@ class ServedModels:
 
     def processes(self) -> Mapping[str, int]:
         """How many live stubs each model has; a backend in C++ has none."""
-        self._end_replaced()
-        return Counter(model for model, process in self.stubs() if process not in self.replaced)
-
-    def _end_replaced(self) -> None:
-        """Triton would wait for one that hangs for as long as the server runs."""
-        for process, until_s in list(self.replaced.items()):
-            if not lives(process):
-                del self.replaced[process]
-            elif time.monotonic() >= until_s:
-                with suppress(psutil.Error):  # it ended meanwhile
-                    process.kill()
+        return Counter(model for model, _ in self.stubs())
 
     def stubs(self) -> Iterator[tuple[str, psutil.Process]]:
         """Every live stub, and the model that it is of."""
@@ -280,11 +269,14 @@ class ServedModels:
                 client.stop_stream(cancel_requests=True)
 
     def reload(self, model: str) -> None:
-        """Unload and load; loading alone does nothing for what Triton holds to be loaded."""
-        before = [process for name, process in self.stubs() if name == model]
+        """End what is left of it, unload and load; loading alone does nothing for what Triton holds
+        to be loaded."""
+        for name, process in self.stubs():
+            if name == model:
+                with suppress(psutil.Error):  # it ended meanwhile
+                    process.kill()
         self.client.unload_model(model, headers=self.headers)
         self.client.load_model(model, headers=self.headers)
-        self.replaced |= dict.fromkeys(before, time.monotonic() + LINGER_S)
 
 
 def lives(process: psutil.Process) -> bool:
