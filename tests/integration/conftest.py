@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,6 @@ pytest.importorskip("pytriton", reason="the server comes with nvidia-pytriton")
 
 FREE = Ports(0, 0, 0, 0)
 CONFIG = tiny()
-WAIT_S = 30.0
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -77,11 +75,3 @@ def video(frames: int, seed: int) -> np.ndarray:
     """(frames, H, W, 3) uint8."""
     size = CONFIG.image_size
     return np.random.default_rng(seed).integers(0, 256, (frames, size, size, 3), np.uint8)
-
-
-def until(done: Callable[[], object]) -> None:
-    """Wait for it, not for ever."""
-    deadline_s = time.monotonic() + WAIT_S
-    while not done():
-        assert time.monotonic() < deadline_s
-        time.sleep(0.05)

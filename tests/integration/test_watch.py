@@ -19,7 +19,7 @@ from tritonclient.utils import InferenceServerException
 from typer.testing import CliRunner
 from visavis_client.cli import app
 
-from tests.integration.conftest import CONFIG, FREE, WAIT_S, sound, until
+from tests.integration.conftest import CONFIG, FREE, sound
 from tests.integration.stream import Stream, new_id
 from visavis.config import nano
 from visavis.serving import watch as watching
@@ -37,6 +37,7 @@ from visavis.serving.watchdog import ServedModels
 
 EXPLICIT = ("--model-control-mode=explicit", "--load-model=*")
 KEY = "a key"
+WAIT_S = 30.0
 
 
 @dataclass
@@ -82,6 +83,13 @@ def is_ready(url: str) -> bool:
             return bool(client.is_server_ready())
         except InferenceServerException:
             return False
+
+
+def until(done) -> None:
+    deadline_s = time.monotonic() + WAIT_S
+    while not done():
+        assert time.monotonic() < deadline_s
+        time.sleep(0.05)
 
 
 @pytest.fixture(scope="module")
