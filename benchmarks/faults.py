@@ -15,6 +15,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import queue
+import signal
 import subprocess
 import sys
 import threading
@@ -171,18 +172,31 @@ def server_killed(scene: Scene) -> Iterator[Fault]:
         with Server(
             scene.server.repository, ports=FREE, max_sessions=HELD, stop_timeout_s=2.0
         ) as doomed:
+
+            def strike(again: bool = "again" in event, doomed: Server = doomed) -> None:
+                provoke.kill(doomed)
+                if again:
+                    doomed.start()
+
             others = [] if "again" in event else [scene.url]
-            client = Client([doomed.grpc_url, *others])
-            yield _server_killed(scene, doomed, client, event)
+            yield _server_lost(scene, [doomed.grpc_url, *others], event, strike)
 
 
-def _server_killed(scene: Scene, doomed: Server, client: Client, event: str) -> Fault:
-    def strike() -> None:
-        provoke.kill(doomed)
-        if "again" in event:
-            doomed.start()
+def server_falls(scene: Scene) -> Iterator[Fault]:
+    """It ends by itself, as when it aborts, and `visavis serve` starts it again."""
+    with provoke.kept(scene.server.repository, "--gateway", f"--max-sessions={HELD}") as (
+        url,
+        keeper,
+    ):
 
-    with client:
+        def strike() -> None:
+            provoke.triton_of(keeper).send_signal(signal.SIGABRT)
+
+        yield _server_lost(scene, [url], "Triton aborts under `visavis serve`", strike)
+
+
+def _server_lost(scene: Scene, urls: list[str], event: str, strike: Callable[[], None]) -> Fault:
+    with Client(urls) as client:
         try:
             found = converse(client, scene.talk, scene.blocks, strike, AT_FRAME)
         except VisavisError as error:
@@ -495,6 +509,7 @@ EVENTS: tuple[Event, ...] = (
     processes_killed,
     process_hangs,
     server_killed,
+    server_falls,
     client_reads_nothing,
     large,
 )

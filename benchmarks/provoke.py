@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryFile
 
 import grpc
 import numpy as np
@@ -30,9 +31,11 @@ from visavis_client._grpc import GrpcTransport
 from benchmarks.live import example, latencies
 from visavis import config as configs
 from visavis.config import FRAME_RATE_HZ, EchoConfig
-from visavis.serving.server import Server
+from visavis.serving.server import LOOPBACK, Ports, Server, free_ports
 from visavis.serving.watchdog import ServedModels, living
 
+VISAVIS = Path(sys.executable).parent / "visavis"
+START_S = 120.0
 ANSWER_S = 60.0
 UNLIMITED = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1)]
 
@@ -58,10 +61,34 @@ def process_of(server: Server, model: str) -> psutil.Process:
 
 
 @contextmanager
+def kept(repository: Path, *options: str) -> Iterator[tuple[str, psutil.Process]]:
+    """`visavis serve`, which starts a server again that ends: its address, and its process."""
+    ports = free_ports(LOOPBACK, Ports(0, 0, 0, 0))
+    url = f"{LOOPBACK}:{ports.grpc}"
+    command = [VISAVIS, "serve", f"--repository={repository}", *options]
+    command += [f"--grpc-port={ports.grpc}", f"--http-port={ports.http}"]
+    command += [f"--metrics-port={ports.metrics}", f"--watchdog-metrics-port={ports.watchdog}"]
+    with TemporaryFile() as said, subprocess.Popen(command, stderr=said) as process:
+        try:
+            with grpc.insecure_channel(url) as channel:
+                grpc.channel_ready_future(channel).result(START_S)
+            yield url, psutil.Process(process.pid)
+        except grpc.FutureTimeoutError as error:
+            said.seek(0)
+            raise RuntimeError(f"serve: got no server, expected one\n{said.read()!r}") from error
+        finally:
+            process.terminate()
+
+
+def triton_of(keeper: psutil.Process) -> psutil.Process:
+    """The server that `visavis serve` has now."""
+    return next(child for child in keeper.children() if child.name() == "tritonserver")
+
+
+@contextmanager
 def gateway(url: str) -> Iterator[tuple[str, int]]:
     """`visavis gateway` before a server: its address, and its process."""
-    visavis = Path(sys.executable).parent / "visavis"
-    command = [visavis, "gateway", url, "--grpc-port", "0"]
+    command = [VISAVIS, "gateway", url, "--grpc-port", "0"]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
         try:

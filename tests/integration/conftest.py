@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from export.repository import Cores, write
 from tests.fakes.networks import write_networks
 from tests.sizes import tiny
 from visavis.serving.server import Ports, Server
+from visavis.serving.supervisor import keep
 
 pytest.importorskip("pytriton", reason="the server comes with nvidia-pytriton")
 
@@ -37,8 +39,9 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def server(repository: Path) -> Iterator[Server]:
-    """The server that all tests share."""
+    """The server that all tests share, started again should it end."""
     with Server(repository, ports=FREE, max_sessions=64, stop_timeout_s=2) as running:
+        threading.Thread(target=keep, args=[running], daemon=True).start()
         yield running
 
 

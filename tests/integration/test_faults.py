@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from visavis_client import Client, Conversation, Portrait
 
-from benchmarks.provoke import kill, process_of
+from benchmarks.provoke import kept, kill, process_of, triton_of
 from tests.integration.conftest import FREE, sound, video
 from visavis.serving import watchdog
 from visavis.serving.server import Server
@@ -77,27 +77,40 @@ def test_a_server_that_is_killed_and_started_again_goes_on(
     assert (pictures(Client(doomed.grpc_url), face, conversation, restart) == expected).all()
 
 
+@pytest.mark.parametrize("gateway", ["--gateway", "--no-gateway"])
+def test_a_server_that_falls_is_started_again(server, repository, face, conversation, gateway):
+    expected = pictures(Client(server.grpc_url), face, conversation)
+    with kept(repository, "--max-sessions", "64", gateway) as (url, keeper):
+        first = triton_of(keeper)
+        processes = [first, *first.children()]
+        assert (pictures(Client(url), face, conversation, first.kill) == expected).all()
+        assert triton_of(keeper) != first
+        assert not any(map(watchdog.lives, processes))
+
+
 @pytest.mark.parametrize("model", ["sdcm_denoiser", "sdcm_sampler", "vae_encoder", "echo_session"])
 def test_a_model_whose_process_is_killed_is_healed_and_sessions_go_on(
     server, face, conversation, model
 ):
     expected = pictures(Client(server.grpc_url), face, conversation)
-    healed = server.healed[model]
+    healed, restarts = server.healed[model], server.watched_over.restarts
     client = Client(server.grpc_url, frame_timeout_s=1.0)
     found = pictures(client, face, conversation, process_of(server, model).kill)
     assert (found == expected).all()
-    assert server.healed[model] == healed + 1
+    # One that is killed while it holds the lock of the memory that it shares takes Triton with it.
+    assert server.healed[model] > healed or server.watched_over.restarts > restarts
 
 
+@pytest.mark.parametrize("model", ["sdcm_denoiser", "echo_session"])
 def test_a_model_whose_process_hangs_is_healed_and_the_process_is_ended(
-    server, face, conversation, monkeypatch
+    server, face, conversation, monkeypatch, model
 ):
-    model = "sdcm_denoiser"
     for name in ("QUIET_S", "ASK_EVERY_S", "ANSWER_WITHIN_S"):
         monkeypatch.setattr(watchdog, name, 0.5)
     expected = pictures(Client(server.grpc_url), face, conversation)
-    healed, hanging = server.healed[model], process_of(server, model)
+    healed, restarts = server.healed[model], server.watched_over.restarts
+    hanging = process_of(server, model)
     client = Client(server.grpc_url, frame_timeout_s=1.0)
     assert (pictures(client, face, conversation, hanging.suspend) == expected).all()
-    assert server.healed[model] == healed + 1
+    assert server.healed[model] > healed or server.watched_over.restarts > restarts
     assert not watchdog.lives(hanging)

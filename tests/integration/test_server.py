@@ -10,6 +10,7 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import tritonclient.grpc as triton
 from tritonclient.utils import InferenceServerException
@@ -46,6 +47,7 @@ def test_stopping_leaves_nothing(repository, portrait):
     with server:
         assert server.process is not None
         pid, work = server.process.pid, server.work
+        assert psutil.Process(pid).rlimit(psutil.RLIMIT_CORE)[0] == 0  # no file of what was said
         assert len(group(pid)) > PROCESSES  # the server's own, and one for every model of these
         assert len(regions(server.region_prefix)) == PROCESSES
         with urllib.request.urlopen(server.metrics_url) as page:  # measured, before anyone came
@@ -63,7 +65,8 @@ def test_stopping_leaves_nothing(repository, portrait):
 # What a shell runs in the background ignores SIGINT, and so would all that it starts.
 SERVE = """
 import signal, sys
-from visavis.serving.server import Ports, Server, serve
+from visavis.serving.server import Ports, Server
+from visavis.serving.supervisor import serve
 signal.signal(signal.SIGINT, signal.default_int_handler)
 server = Server(sys.argv[1], ports=Ports(0, 0, 0), stop_timeout_s=2)
 serve(server, lambda: print(server.process.pid, server.region_prefix, flush=True))

@@ -58,10 +58,7 @@ def started(repository: Path, folder: Path, *flags: str) -> Iterator[Plain]:
         f"--grpc-port={port}",
         "--exit-timeout-secs=1",
         *("--allow-http=false", "--allow-metrics=false", "--disable-auto-complete-config"),
-        *(
-            f"--backend-config={backend},shm-region-prefix-name={prefix}"
-            for backend in ("python", "onnxruntime")
-        ),
+        f"--backend-config=python,shm-region-prefix-name={prefix}",
         *flags,
     ]
     with (folder / "log").open("wb") as log:

@@ -14,6 +14,7 @@ import importlib.util
 import logging
 import os
 import re
+import resource
 import secrets
 import shutil
 import signal
@@ -27,7 +28,7 @@ import time
 import urllib.request
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -47,6 +48,10 @@ from visavis.serving.watchdog import Counts, ServedModels, Watchdog, living
 LOG = logging.getLogger(__name__)
 
 SHARED_MEMORY = Path("/dev/shm")
+# What each model shares with Triton from the start, enough for `nano` and two messages at the same
+# moment, and how much more it takes when that is short; none is given back. With all that eight
+# sessions need it is 58 MB, as Docker gives 64 unless told otherwise.
+REGION_MB, REGION_GROWTH_MB = 4, 2
 PACKAGE_ROOT = Path(__file__).parents[2]
 ONNX_BACKEND = Path(__file__).parent / "backend_onnxruntime"
 POLL_S = 0.1
@@ -226,6 +231,7 @@ class Server:
                     stderr=subprocess.STDOUT,
                     start_new_session=True,  # a group of its own, stubs included
                 )
+            _forbid_core(self.process.pid)
             self._await_readiness()
             if self.watched:
                 self._watch()
@@ -255,11 +261,22 @@ class Server:
             if self.log is not None and self.log.parent == work:
                 self.log = None  # so that it may be started again
 
+    def restart(self) -> None:
+        """Start again in the same place, what is left of it before included; see `start`."""
+        self.stop()
+        self.watched_over.restarts += 1
+        self.start()
+
     def wait(self) -> None:
-        """Block until the server ends by itself; LaunchError then, with the end of its log."""
-        assert self.process is not None, "start() comes first"
-        code = self.process.wait()
-        raise LaunchError(f"tritonserver: got exit code {code}, expected it to run\n{self.tail()}")
+        """Block until `stop` is called elsewhere; LaunchError, with the end of the log, when the
+        server ends by itself."""
+        process = self.process
+        assert process is not None, "start() comes first"
+        code = process.wait()
+        if self.process is process:
+            raise LaunchError(
+                f"tritonserver: got exit code {code}, expected it to run\n{self.tail()}"
+            )
 
     def tail(self) -> str:
         """What the server's log says of errors, or else its last lines."""
@@ -308,14 +325,15 @@ class Server:
             flags |= self.tls.flags()
         if self.config_name:
             flags["model-config-name"] = self.config_name
-        regions = [
-            f"--backend-config={backend},shm-region-prefix-name={self.region_prefix}"
-            for backend in ("python", "onnxruntime")
-        ]
+        regions = {  # of all models: the ONNX Runtime's backend here is made of the Python one
+            "shm-region-prefix-name": self.region_prefix,
+            "shm-default-byte-size": REGION_MB << 20,
+            "shm-growth-byte-size": REGION_GROWTH_MB << 20,
+        }
         return [
             str(binary()),
             *(f"--{name}={value}" for name, value in flags.items()),
-            *regions,
+            *(f"--backend-config=python,{name}={value}" for name, value in regions.items()),
             # The configs are complete; completing them would start every model's process twice.
             "--disable-auto-complete-config",
             *self.arguments,
@@ -415,16 +433,6 @@ def stopped_by_signals() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def serve(server: Server, started: Callable[[], object] = lambda: None) -> None:
-    """Run `server` until Ctrl-C, SIGTERM or its own end, and leave nothing behind.
-
-    `started` is called once every model is ready.
-    """
-    with stopped_by_signals(), server:
-        started()
-        server.wait()
-
-
 # What the server is made of
 
 
@@ -517,6 +525,13 @@ def _bound(probe: socket.socket, host: str, name: str, port: int) -> int:
             "one; stop what listens there or choose another"
         ) from error
     return probe.getsockname()[1]
+
+
+def _forbid_core(pid: int) -> None:
+    """Have a process leave no core file should it fall. A server's has what was said and seen, and
+    is of tens of GB; as long as it is written, clients wait."""
+    _, hard = resource.prlimit(pid, resource.RLIMIT_CORE)
+    resource.prlimit(pid, resource.RLIMIT_CORE, (0, hard))
 
 
 def _signal_group(group: int, number: int) -> bool:

@@ -46,6 +46,7 @@ LOOK_EVERY_S = 0.25
 QUIET_S = 2.0  # after so long without work a model is asked something,
 ASK_EVERY_S = 10.0  # and then this often
 ANSWER_WITHIN_S = 3.0
+RELOADED_WITHIN_S = 120.0  # else the server does not answer, and whoever stops it need not wait
 PATIENCE = 3  # unanswered canaries in a row, while others answer, until a model counts as hanging
 STUB = "triton_python_backend_stub"
 
@@ -88,11 +89,13 @@ class Watch:
 
 @dataclass
 class Counts:
-    """What a watchdog has done, by model. `looked_s`: the time of its last look, since 1970."""
+    """What a watchdog has done, by model. `restarts`: of the server itself, by whoever keeps it.
+    `looked_s`: the time of its last look, since 1970."""
 
     reloads: Counter[str] = field(default_factory=Counter)
     canaries: Counter[str] = field(default_factory=Counter)
     failed_canaries: Counter[str] = field(default_factory=Counter)
+    restarts: int = 0
     looked_s: float = 0.0
 
 
@@ -275,8 +278,9 @@ class ServedModels:
             if name == model:
                 with suppress(psutil.Error):  # it ended meanwhile
                     process.kill()
-        self.client.unload_model(model, headers=self.headers)
-        self.client.load_model(model, headers=self.headers)
+        how = {"headers": self.headers, "client_timeout": RELOADED_WITHIN_S}
+        self.client.unload_model(model, **how)
+        self.client.load_model(model, **how)
 
 
 def lives(process: psutil.Process) -> bool:

@@ -4,11 +4,12 @@ the watchdog is no part of Triton's process.
 visavis_watchdog_reloads_total              counter  models that were loaded anew
 visavis_watchdog_canaries_total             counter  times that a quiet model was asked something
 visavis_watchdog_failed_canaries_total      counter  of these, those without an answer
+visavis_watchdog_server_restarts_total      counter  times that `visavis serve` started Triton again
 visavis_watchdog_last_look_timestamp_seconds  gauge  of the last look at all models, since 1970; an
                                                      old one means that the server does not answer,
                                                      or that nobody watches
 
-Counters are by `model`, and all of them are there from the beginning, at 0.
+Counters of models are by `model`, and all are there from the beginning, at 0.
 """
 
 from __future__ import annotations
@@ -38,6 +39,9 @@ class CountsCollector(Collector):
         yield self._counter("reloads", "Models loaded anew", self.counts.reloads)
         yield self._counter("canaries", "Quiet models asked", self.counts.canaries)
         yield self._counter("failed_canaries", "Without an answer", self.counts.failed_canaries)
+        yield CounterMetricFamily(
+            f"{NAME}_server_restarts", "Server started again", self.counts.restarts
+        )
         yield GaugeMetricFamily(
             f"{NAME}_last_look_timestamp_seconds", "The last look", self.counts.looked_s
         )
