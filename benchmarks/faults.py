@@ -23,7 +23,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Annotated
 
@@ -167,27 +167,25 @@ def _process_lost(
 
 def server_killed(scene: Scene) -> Iterator[Fault]:
     """Another takes over; or the same, once it is back."""
-    killed = "kill -9 of the server"
-    for event in (f"{killed}, another is there", f"{killed}, started again"):
+    for event, again in (("another is there", False), ("started again", True)):
         with Server(
             scene.server.repository, ports=FREE, max_sessions=HELD, stop_timeout_s=2.0
         ) as doomed:
+            urls = [doomed.grpc_url] if again else [doomed.grpc_url, scene.url]
+            strike = partial(_kill, doomed, again=again)
+            yield _server_lost(scene, urls, f"kill -9 of the server, {event}", strike)
 
-            def strike(again: bool = "again" in event, doomed: Server = doomed) -> None:
-                provoke.kill(doomed)
-                if again:
-                    doomed.start()
 
-            others = [] if "again" in event else [scene.url]
-            yield _server_lost(scene, [doomed.grpc_url, *others], event, strike)
+def _kill(doomed: Server, *, again: bool) -> None:
+    provoke.kill(doomed)
+    if again:
+        doomed.start()
 
 
 def server_falls(scene: Scene) -> Iterator[Fault]:
     """It ends by itself, as when it aborts, and `visavis serve` starts it again."""
-    with provoke.kept(scene.server.repository, "--gateway", f"--max-sessions={HELD}") as (
-        url,
-        keeper,
-    ):
+    options = ("--gateway", f"--max-sessions={HELD}")
+    with provoke.kept(scene.server.repository, *options) as (url, keeper):
 
         def strike() -> None:
             provoke.triton_of(keeper).send_signal(signal.SIGABRT)

@@ -45,13 +45,15 @@ def keep(server: Server, clock: Callable[[], float] = time.monotonic) -> None:
     ends_s: deque[float] = deque(maxlen=RESTARTS + 1)
     while True:
         try:
-            return server.wait()
+            server.wait()
         except LaunchError as error:
             ends_s.append(clock())
             if len(ends_s) > RESTARTS and ends_s[-1] - ends_s[0] < WITHIN_S:
                 raise LaunchError(
-                    f"{error}\nit was started again {RESTARTS} times within {WITHIN_S:g} s; not "
-                    "any more"
+                    f"{error}\nrestarts: got {RESTARTS} within {WITHIN_S:g} s, and it ended again; "
+                    "read in its log why, mend it and start it anew"
                 ) from error
             LOG.error("%s; starting it again", error)
-        server.restart()
+            server.restart()
+        else:
+            return
