@@ -210,7 +210,7 @@ def serve(
                 limits=limits,
                 traces=traces,
                 log_format=log_format.value,
-                log="/dev/stderr",
+                log=sys.stderr,
             )
             way = "gRPC" if limits is None else "gRPC, behind a gateway"
             ready = f"visavis listens on {place.grpc_url} ({way}); Ctrl-C ends it"

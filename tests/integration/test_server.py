@@ -3,10 +3,13 @@
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import urllib.error
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +71,7 @@ import signal, sys
 from visavis.serving.server import Ports, Server
 from visavis.serving.supervisor import serve
 signal.signal(signal.SIGINT, signal.default_int_handler)
-server = Server(sys.argv[1], ports=Ports(0, 0, 0), stop_timeout_s=2)
+server = Server(sys.argv[1], ports=Ports(0, 0, 0), stop_timeout_s=2, log=sys.stderr)
 serve(server, lambda: print(server.process.pid, server.region_prefix, flush=True))
 """
 
@@ -78,12 +81,22 @@ serve(server, lambda: print(server.process.pid, server.region_prefix, flush=True
 )
 def test_a_signal_leaves_nothing(repository, number, code):
     command = [sys.executable, "-c", SERVE, str(repository)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+    journal, stderr = socket.socketpair()  # what systemd gives; it cannot be opened by its name
+    with (
+        ThreadPoolExecutor() as reader,
+        journal,
+        subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=stderr.fileno(), text=True
+        ) as process,
+    ):
+        stderr.close()
+        said = reader.submit(lambda: b"".join(iter(partial(journal.recv, 1 << 16), b"")))
         assert process.stdout is not None
         pid, prefix = process.stdout.readline().split()
         assert regions(prefix)
         process.send_signal(number)
         assert process.wait(30) == code
+        assert b"Started GRPCInferenceService" in said.result()
     assert group(int(pid)) == []
     assert regions(prefix) == []
 

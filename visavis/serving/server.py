@@ -29,10 +29,11 @@ import urllib.request
 import uuid
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 
@@ -105,7 +106,8 @@ class Server:
         traces: where OpenTelemetry spans go (`visavis.serving.tracing`). By default as the
             environment has it, in OpenTelemetry's own variables.
         log_format: of what the models and the watchdog say (`visavis.serving.logs`).
-        log: where the server's log goes; None keeps it in a temporary file for errors.
+        log: where the server's log goes, a path or an open file such as `sys.stderr`; None keeps it
+            in a temporary file for errors.
         arguments: further arguments of `tritonserver`.
     """
 
@@ -125,7 +127,7 @@ class Server:
         admin_key: str | None = None,
         traces: Traces | None = None,
         log_format: logs.Form = "text",
-        log: str | Path | None = None,
+        log: str | Path | IO | None = None,
         arguments: tuple[str, ...] = (),
     ):
         self.repository = Path(repository).resolve()
@@ -145,7 +147,7 @@ class Server:
         # The regions' names are ours alone, so that cleaning up touches no other server's.
         self.region_prefix = f"visavis_{uuid.uuid4().hex[:12]}_"
         self.work: Path | None = None
-        self.log = Path(log) if log else None
+        self.log = Path(log) if isinstance(log, str) else log
         self.process: subprocess.Popen | None = None
         self.watched_over = Counts()  # what the watchdog has done
         self.triton_url = self.grpc_url  # of its own gRPC; another behind a gateway
@@ -222,7 +224,7 @@ class Server:
         self.work = Path(tempfile.mkdtemp(prefix="visavis-server-"))
         self.log = self.log or self.work / "server.log"
         try:
-            with self.log.open("ab") as log:
+            with _writable(self.log) as log:
                 self.process = subprocess.Popen(
                     self._command(assemble_backends(self.work / "backends")),
                     env=environment() | self._variables(),
@@ -258,7 +260,7 @@ class Server:
         work, self.work = self.work, None
         if work is not None:
             shutil.rmtree(work, ignore_errors=True)
-            if self.log is not None and self.log.parent == work:
+            if isinstance(self.log, Path) and self.log.parent == work:
                 self.log = None  # so that it may be started again
 
     def restart(self) -> None:
@@ -275,21 +277,27 @@ class Server:
         code = process.wait()
         if self.process is process:
             raise LaunchError(
-                f"tritonserver: got exit code {code}, expected it to run\n{self.tail()}"
+                f"tritonserver: got {_ending(code)}, expected it to run\n{self.tail()}"
             )
 
     def tail(self) -> str:
-        """What the server's log says of errors, or else its last lines."""
-        if self.log is None or not self.log.is_file():
-            return ""
-        lines = self.log.read_text(errors="replace").splitlines()
-        errors = [line for line in lines if ERROR_LINE.match(line)]
-        return "\n".join((errors or lines)[-LOG_LINES:])
+        """The end of the server's log."""
+        return "\n".join(self._said().splitlines()[-LOG_LINES:])
+
+    def complaints(self) -> str:
+        """What the server's log says of errors, or else its end."""
+        errors = [line for line in self._said().splitlines() if ERROR_LINE.match(line)]
+        return "\n".join(errors[-LOG_LINES:]) or self.tail()
 
     def providers(self) -> dict[str, str]:
         """What computes each network, and from which file, as its model said when it was loaded."""
-        log = self.log.read_text(errors="replace") if self.log and self.log.is_file() else ""
-        return dict(PROVIDER_LINE.findall(log))
+        return dict(PROVIDER_LINE.findall(self._said()))
+
+    def _said(self) -> str:
+        """The log, where it is a file of its own."""
+        if not isinstance(self.log, Path) or not self.log.is_file():
+            return ""
+        return self.log.read_text(errors="replace")
 
     def _check_config_name(self) -> None:
         """Triton would serve all models as usual under a name that none has."""
@@ -396,15 +404,15 @@ class Server:
         while time.monotonic() < deadline_s:
             if self.process.poll() is not None:
                 raise LaunchError(
-                    f"tritonserver: got exit code {self.process.returncode}, expected every model "
-                    f"to load; the log says why\n{self.tail()}"
+                    f"tritonserver: got {_ending(self.process.returncode)}, expected every model "
+                    f"to load; the log says why\n{self.complaints()}"
                 )
             if self.is_ready():
                 return
             time.sleep(POLL_S)
         raise LaunchError(
             f"tritonserver: got no readiness in {self.start_timeout_s:g} s, expected all models "
-            f"loaded; give it more time or read the log\n{self.tail()}"
+            f"loaded; give it more time or read the log\n{self.complaints()}"
         )
 
     def is_ready(self) -> bool:
@@ -525,6 +533,15 @@ def _bound(probe: socket.socket, host: str, name: str, port: int) -> int:
             "one; stop what listens there or choose another"
         ) from error
     return probe.getsockname()[1]
+
+
+def _writable(log: Path | IO) -> AbstractContextManager[IO]:
+    """A log to write to, which stays open if it was."""
+    return log.open("ab") if isinstance(log, Path) else nullcontext(log)
+
+
+def _ending(code: int) -> str:
+    return f"exit code {code}" if code >= 0 else signal.Signals(-code).name
 
 
 def _forbid_core(pid: int) -> None:
