@@ -276,18 +276,16 @@ class Server:
         assert process is not None, "start() comes first"
         code = process.wait()
         if self.process is process:
-            raise LaunchError(
-                f"tritonserver: got {_ending(code)}, expected it to run\n{self.tail()}"
-            )
+            raise LaunchError(f"tritonserver: got {_ending(code)}, expected it to run{self.tail()}")
 
     def tail(self) -> str:
-        """The end of the server's log."""
-        return "\n".join(self._said().splitlines()[-LOG_LINES:])
+        """The end of the server's log, a line break before each line."""
+        return _last(self._said().splitlines())
 
     def complaints(self) -> str:
-        """What the server's log says of errors, or else its end."""
+        """What the server's log says of errors, or else its end, likewise."""
         errors = [line for line in self._said().splitlines() if ERROR_LINE.match(line)]
-        return "\n".join(errors[-LOG_LINES:]) or self.tail()
+        return _last(errors) or self.tail()
 
     def providers(self) -> dict[str, str]:
         """What computes each network, and from which file, as its model said when it was loaded."""
@@ -405,14 +403,14 @@ class Server:
             if self.process.poll() is not None:
                 raise LaunchError(
                     f"tritonserver: got {_ending(self.process.returncode)}, expected every model "
-                    f"to load; the log says why\n{self.complaints()}"
+                    f"to load; the log says why{self.complaints()}"
                 )
             if self.is_ready():
                 return
             time.sleep(POLL_S)
         raise LaunchError(
             f"tritonserver: got no readiness in {self.start_timeout_s:g} s, expected all models "
-            f"loaded; give it more time or read the log\n{self.complaints()}"
+            f"loaded; give it more time or read the log{self.complaints()}"
         )
 
     def is_ready(self) -> bool:
@@ -538,6 +536,10 @@ def _bound(probe: socket.socket, host: str, name: str, port: int) -> int:
 def _writable(log: Path | IO) -> AbstractContextManager[IO]:
     """A log to write to, which stays open if it was."""
     return log.open("ab") if isinstance(log, Path) else nullcontext(log)
+
+
+def _last(lines: list[str]) -> str:
+    return "".join(f"\n{line}" for line in lines[-LOG_LINES:])
 
 
 def _ending(code: int) -> str:
