@@ -46,7 +46,7 @@ LOOK_EVERY_S = 0.25
 QUIET_S = 2.0  # after so long without work a model is asked something,
 ASK_EVERY_S = 10.0  # and then this often
 ANSWER_WITHIN_S = 3.0
-RELOADED_WITHIN_S = 120.0  # else the server does not answer, and whoever stops it need not wait
+RELOADED_WITHIN_S = 120.0  # unloaded, and loaded; whoever stops a server waits for it no longer
 PATIENCE = 3  # unanswered canaries in a row, while others answer, until a model counts as hanging
 STUB = "triton_python_backend_stub"
 
