@@ -189,7 +189,7 @@ def serve(
     """Run a server here until Ctrl-C."""
     with errors_told():
         serving = _serving()
-        from visavis.serving.supervisor import serve as keep_serving
+        from visavis.serving import supervisor
 
         ports = serving.Ports(grpc_port, http_port, metrics_port, watchdog_metrics_port)
         tls = _tls(serving, tls_certificate, tls_key, tls_client_authority, tls_name)
@@ -214,7 +214,7 @@ def serve(
             )
             way = "gRPC" if limits is None else "gRPC, behind a gateway"
             ready = f"visavis listens on {place.grpc_url} ({way}); Ctrl-C ends it"
-            keep_serving(place, started=lambda: complaints.print(ready))
+            supervisor.serve(place, started=lambda: complaints.print(ready))
 
 
 @app.command()

@@ -284,8 +284,8 @@ class Server:
 
     def complaints(self) -> str:
         """What the server's log says of errors, or else its end, likewise."""
-        errors = [line for line in self._said().splitlines() if ERROR_LINE.match(line)]
-        return _last(errors) or self.tail()
+        lines = self._said().splitlines()
+        return _last([line for line in lines if ERROR_LINE.match(line)] or lines)
 
     def providers(self) -> dict[str, str]:
         """What computes each network, and from which file, as its model said when it was loaded."""
