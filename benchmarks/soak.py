@@ -12,9 +12,11 @@ last from the first minute to the last. Beside them somebody comes every `--chur
 - `drift_frames`: frames that the avatar's sound was sent for, less those that have come, when a
   block comes. A block under way is no drift; one that grows is.
 - memory, every few seconds: of all server processes (`benchmarks.footprint`) and of this one.
+- the whole machine's processors since the sample before: how much of them was in use, and how much
+  a virtual machine's host gave to others. Blocks that are late then are not the server's doing.
 
 The first minute after the warm-up is compared with the last. Written are `soak_SIZE.json`, with
-every sample, and `soak_SIZE.png`.
+every sample, and `soak_SIZE.png`; with `--config-name` its name is added to theirs.
 """
 
 from __future__ import annotations
@@ -87,9 +89,19 @@ class Soak:
                 self.stop.wait(max(0.0, begun_s + every_s - self.time_s))
 
     def measure(self, pid: int | None, every_s: float) -> None:
-        """Memory, every few seconds."""
+        """Memory and processors, every few seconds."""
         own = psutil.Process()
+        psutil.cpu_times_percent()  # from where the first sample counts
         while not self.stop.wait(every_s):
+            machine = psutil.cpu_times_percent()
+            stolen_percent = getattr(machine, "steal", 0.0)  # Linux alone tells it
+            self.run.processors.append(
+                {
+                    "time_s": self.time_s,
+                    "busy_percent": 100 - machine.idle - stolen_percent,
+                    "stolen_percent": stolen_percent,
+                }
+            )
             sample = {"time_s": self.time_s, "client_rss_mb": own.memory_info().rss / MB}
             if pid is not None:
                 try:
@@ -169,13 +181,14 @@ def _show(work: Soak, seconds: float, console: Console) -> None:
 def main(
     repository: Annotated[Path, typer.Option(help="Of the server that is started.")] = REPOSITORY,
     server: Annotated[str | None, typer.Option(help="host:port of one that runs.")] = None,
+    config_name: Annotated[str | None, typer.Option(help="As `visavis serve` takes.")] = None,
     out: Annotated[Path, typer.Option(help="A folder.")] = RESULTS,
     minutes: Annotated[float, typer.Option(min=0.1)] = 60.0,
     sessions: Annotated[int, typer.Option(min=1, help="That last to the end.")] = 1,
     churn_s: Annotated[float, typer.Option(help="Somebody comes so often; 0: nobody.")] = 60.0,
     churn_talk_s: Annotated[float, typer.Option(help="And stays for so long.")] = 1.0,
     warm_up_s: Annotated[float, typer.Option(help="Before what is compared.")] = 60.0,
-    sample_s: Annotated[float, typer.Option(help="Memory is read so often.")] = 5.0,
+    sample_s: Annotated[float, typer.Option(help="Memory and processors are read so often.")] = 5.0,
     deadline_ms: Annotated[float, typer.Option(help="A block is missed after so long.")] = 200.0,
 ) -> None:
     """Converse for long, and write what has changed."""
@@ -189,10 +202,12 @@ def main(
         "deadline_ms": deadline_ms,
     }
     config, head = configs.load(EchoConfig, repository / "config.json"), record.environment()
+    name = "_".join(filter(None, (config.name, config_name)))
     with ExitStack() as stack:
         if server is None:
             # Visitors too are to find a place.
-            own = Server(repository, ports=Ports(0, 0, 0), max_sessions=sessions + 2)
+            most, ports = sessions + 2, Ports(0, 0, 0)
+            own = Server(repository, ports=ports, config_name=config_name, max_sessions=most)
             stack.enter_context(own)
             url, pid = own.grpc_url, own.process.pid if own.process else None
         else:
@@ -200,16 +215,22 @@ def main(
             url, pid = server, found.pid if found else None
         run = soak(url, pid, seconds, options, console)
     summary = run.summary(seconds, warm_up_s)
-    title = f"{config.name}: {sessions} live sessions for {minutes:g} minutes"
+    title = f"{name}: {sessions} live sessions for {minutes:g} minutes"
     record.write(
-        out / f"soak_{config.name}.json",
+        out / f"soak_{name}.json",
         "soak",
-        settings={"size": config.name, "minutes": minutes, "warm_up_s": warm_up_s, **options},
+        settings={
+            "size": config.name,
+            "config_name": config_name,
+            "minutes": minutes,
+            "warm_up_s": warm_up_s,
+            **options,
+        },
         summary=summary,
         raw=asdict(run),
         measured_on=head,
     )
-    plot(run, seconds, title, out / f"soak_{config.name}.png")
+    plot(run, seconds, title, out / f"soak_{name}.png")
     console.print(tables.in_terminal(changes(summary), title))
 
 

@@ -36,6 +36,7 @@ class Run:
     starts: list[tuple[float, float]] = field(default_factory=list)  # time_s, first_frame_ms
     visits: Blocks = field(default_factory=Blocks)  # of those who come and go
     memory: list[dict[str, float]] = field(default_factory=list)
+    processors: list[dict[str, float]] = field(default_factory=list)  # of the whole machine
     errors: list[tuple[float, str]] = field(default_factory=list)  # time_s, what
 
     def summary(self, seconds: float, warm_up_s: float) -> dict[str, Any]:
@@ -58,9 +59,10 @@ class Run:
         found["first_frame_ms"] = change(
             *([ms for t, ms in self.starts if start <= t < end] for start, end in halves)
         )
-        for name in self.memory[0] if self.memory else ():
-            if name != "time_s":
-                found[name] = change(*(self._memory(name, span) for span in (first, last)))
+        for samples in (self.memory, self.processors):
+            for name in samples[0] if samples else ():
+                if name != "time_s":
+                    found[name] = change(*(_inside(samples, name, span) for span in (first, last)))
         return found
 
     def _blocks(self, name: str, span: tuple[float, float]) -> list[float]:
@@ -71,8 +73,11 @@ class Run:
             if span[0] <= time_s < span[1]
         ]
 
-    def _memory(self, name: str, span: tuple[float, float]) -> list[float]:
-        return [one[name] for one in self.memory if span[0] <= one["time_s"] < span[1]]
+
+def _inside(
+    samples: Sequence[Mapping[str, float]], name: str, span: tuple[float, float]
+) -> list[float]:
+    return [one[name] for one in samples if span[0] <= one["time_s"] < span[1]]
 
 
 def compared(seconds: float, warm_up_s: float) -> tuple[tuple[float, float], tuple[float, float]]:
@@ -95,9 +100,9 @@ def _missed(block_ms: Sequence[float], deadline_ms: float) -> float:
 
 
 def plot(run: Run, seconds: float, title: str, path: Path) -> None:
-    """Latency, memory, shared memory and drift over time."""
-    figure, axes = plt.subplots(4, 1, figsize=(9, 10), sharex=True)
-    latency, memory, shared, drift = axes
+    """Latency, processors, memory, shared memory and drift over time."""
+    figure, axes = plt.subplots(5, 1, figsize=(9, 12), sharex=True)
+    latency, processors, memory, shared, drift = axes
     for blocks in run.sessions:
         times, values = np.array(blocks.time_s) / MINUTE_S, np.array(blocks.block_ms)
         latency.plot(times, values, ".", markersize=1, alpha=0.4)
@@ -110,6 +115,10 @@ def plot(run: Run, seconds: float, title: str, path: Path) -> None:
         latency.plot(starts[:, 0] / MINUTE_S, starts[:, 1], "+", label="first frame")
     latency.axhline(run.deadline_ms, color="grey", linestyle="--", label="deadline")
     latency.set(yscale="log", ylabel="block latency, ms", title=title)
+    times = [one["time_s"] / MINUTE_S for one in run.processors]
+    for name, label in {"busy_percent": "in use", "stolen_percent": "given to others"}.items():
+        processors.plot(times, [one[name] for one in run.processors], label=label, linewidth=0.8)
+    processors.set(ylabel="processors, %", ylim=(0, 100))
     times = [one["time_s"] / MINUTE_S for one in run.memory]
     names = {"rss_mb": "RSS", "pss_mb": "PSS", "client_rss_mb": "RSS of the clients"}
     for name, label in names.items():
@@ -121,7 +130,7 @@ def plot(run: Run, seconds: float, title: str, path: Path) -> None:
         shared.plot(times, [one["regions"] for one in run.memory], label="files")
     shared.set(ylabel="shared memory", ylim=(0, None))
     drift.set(ylabel="drift, frames", xlabel="minutes")
-    for axis in axes[:3]:
+    for axis in axes[:4]:
         axis.legend(fontsize=8, loc="upper right")
     for time_s, _ in run.errors:
         for axis in axes:

@@ -31,8 +31,13 @@ def run() -> Run:
         {"time_s": float(t), "rss_mb": 1100.0 if t >= 240 else 1000.0, "regions": 10.0}
         for t in range(0, int(SECONDS), 5)
     ]
+    processors = [
+        {"time_s": float(t), "busy_percent": 80.0, "stolen_percent": 10.0 if t >= 240 else 5.0}
+        for t in range(0, int(SECONDS), 5)
+    ]
     starts = [(70.0, 100.0), (100.0, 200.0), (200.0, 300.0)]
-    return Run(200.0, [session], starts, Blocks(), memory, [(250.0, "StreamBroken()")])
+    errors = [(250.0, "StreamBroken()")]
+    return Run(200.0, [session], starts, Blocks(), memory, processors, errors)
 
 
 def test_the_first_minute_is_compared_with_the_last(run):
@@ -42,6 +47,7 @@ def test_the_first_minute_is_compared_with_the_last(run):
     assert found["drift_frames"]["last"] - found["drift_frames"]["first"] == 3
     assert found["rss_mb"]["percent"] == pytest.approx(10)
     assert found["regions"]["percent"] == 0
+    assert (found["busy_percent"]["last"], found["stolen_percent"]["last"]) == (80, 10)
     assert found["missed_in"] == [0, 1] and found["missed"] == 0.5
     assert found["first_frame_ms"] == {"first": 150.0, "last": 300.0, "percent": pytest.approx(100)}
     assert (found["blocks"], found["starts"], found["errors"]) == (300, 3, 1)
