@@ -28,7 +28,7 @@ import numpy as np
 import typer
 from rich.console import Console
 
-from benchmarks import REPOSITORY, RESULTS, tables
+from benchmarks import REPOSITORY, RESULTS, served_name, tables
 from visavis import config as configs
 from visavis import record
 from visavis.config import EchoConfig
@@ -175,7 +175,7 @@ def main(
     config = configs.load(EchoConfig, repository / "config.json")
     head, console, levels = record.environment(), Console(), []
     # With more places than the machine bears: what it bears is the question.
-    ports, name = Ports(0, 0, 0), "_".join(filter(None, (config.name, config_name)))
+    ports, name = Ports(0, 0, 0), served_name(config.name, config_name)
     with Server(repository, ports=ports, config_name=config_name, max_sessions=most) as server:
 
         def measure(sessions: int) -> Level:

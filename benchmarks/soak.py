@@ -39,7 +39,7 @@ from rich.progress import Progress, TextColumn, TimeElapsedColumn, TimeRemaining
 from visavis_client import Client, VisavisError
 from visavis_client.conversation import LOOKAHEAD_FRAMES
 
-from benchmarks import REPOSITORY, RESULTS, tables
+from benchmarks import REPOSITORY, RESULTS, served_name, tables
 from benchmarks.footprint import MB, footprint
 from benchmarks.live import Talk, example, latencies
 from benchmarks.soak_run import MINUTE_S, Blocks, Run, changes, plot
@@ -202,7 +202,7 @@ def main(
         "deadline_ms": deadline_ms,
     }
     config, head = configs.load(EchoConfig, repository / "config.json"), record.environment()
-    name = "_".join(filter(None, (config.name, config_name)))
+    name = served_name(config.name, config_name)
     with ExitStack() as stack:
         if server is None:
             # Visitors too are to find a place.
