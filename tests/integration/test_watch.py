@@ -71,7 +71,7 @@ def started(repository: Path, folder: Path, *flags: str) -> Iterator[Plain]:
         process.terminate()
         process.wait()
         for region in SHARED_MEMORY.glob(f"{prefix}*"):
-            region.unlink()
+            region.unlink(missing_ok=True)  # its models' processes, still ending, free theirs
 
 
 def is_ready(url: str) -> bool:
